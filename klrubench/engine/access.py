@@ -1,0 +1,170 @@
+"""The access loop: the one compiled loop that serves every policy.
+
+It stops only where the state says so: a deadline in virtual time, a touch number, a full fault log. The end of the chunk of
+stream that it is given is never visible in the result: time is a sum of integers (picoseconds) and samples of operation latency go
+by touch number. The counts of a block of up to 127 touches live in nine 7-bit fields of one register, so that a touch costs one
+byte of state, one shift and one add (an array of counters costs 2-4 times as much).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from klrubench.engine.bits import ACCESSED, ID_MASK, PMD_OLD, PMD_OLD_WORD, PTRS_PER_TABLE, TRAP
+from klrubench.engine.jit import njit
+from klrubench.engine.prefetch import prefetch
+
+N_CATEGORIES = 9  # node (0-3) + 4 * write, and 8: served by the CPU cache
+CACHED = 8
+BLOCK = 127
+AHEAD = 64  # touches of prefetch distance; streams must be readable that far past their end
+OP_EVERY = 1024  # every so many touches one operation's latency is measured
+OP_SUB = 64  # histogram bins an octave: 1.1 % resolution
+OP_BINS = 48 * OP_SUB
+
+# int64 state of a tenant
+CLOCK, TOUCH, OP_START, LOG_N, STALL, GAP, FAULTS, N_TENANT = range(8)
+TENANT_WORDS = 8
+
+# why the loop stopped
+OUT_OF_WORDS, DEADLINE, LOG_FULL = range(3)
+
+
+@njit
+def op_bin(latency_ps):
+    """Histogram bin of a latency in picoseconds: 64 linear bins an octave (HDR style)."""
+    if latency_ps < OP_SUB:
+        return max(latency_ps, 0)
+    shift = 0
+    while (latency_ps >> shift) >= 2 * OP_SUB:
+        shift += 1
+    return min(OP_BINS - 1, shift * OP_SUB + (latency_ps >> shift))
+
+
+@njit
+def touch_pmd(pte64, page):
+    """A touch below a PMD whose accessed bit is clear sets it: pmd_old goes from all 512 bytes."""
+    first = (page // PTRS_PER_TABLE) * (PTRS_PER_TABLE // 8)
+    words = pte64[first : first + PTRS_PER_TABLE // 8]
+    keep = ~np.uint64(PMD_OLD_WORD)
+    for k in range(len(words)):
+        words[k] &= keep
+
+
+@njit
+def settle(packed, counts, cost):
+    """Add the packed counts of a block to `counts` and return the picoseconds they take."""
+    elapsed = np.int64(0)
+    for c in range(N_CATEGORIES):
+        n = np.int64((packed >> np.uint64(7 * c)) & np.uint64(127))
+        counts[c] += n
+        elapsed += n * cost[c]
+    return elapsed
+
+
+@njit
+def category(word, state):
+    """Cost category of a touch: by node and write, or cache-served."""
+    if word & np.uint32(0x40000000):
+        return CACHED
+    return np.int64(state & np.uint8(3)) + 4 * np.int64(word >> np.uint32(31))
+
+
+@njit
+def run_touches(pte, pte64, words, n_words, tenant, counts, cost, deadline, op_len, op_hist, fault, fault_ctx, base, fault_log):
+    """Serve up to `n_words` touches of one tenant; returns (touches served, why it stopped).
+
+    Args:
+        pte: u8 [pages of the tenant, padded to 512], its slice of the page state; `pte64` the same bytes as u64.
+        words: u32 stream, readable AHEAD words past `n_words`.
+        tenant: i64 [TENANT_WORDS] state (clock in ps, touch number ...).
+        counts: i64 [9] touches by category, added to.
+        cost: i64 [9] picoseconds of the tenant's clock a touch, by category.
+        deadline: ps; the loop stops after the touch or fault that reaches it.
+        op_len: touches an operation; op_hist: i64 [OP_BINS] of clock differences.
+        fault: compiled handler (ctx address, page, now_ps) -> stall in ps of the tenant's clock; -1 - stall asks for a stop
+            after this touch (a thread was woken).
+        base: id of the tenant's first page; fault_log: i64 [capacity, 2] of (page, ps), capacity 0 for none.
+    """
+    i = np.int64(0)
+    clock = tenant[CLOCK]
+    touch = tenant[TOUCH]
+    gap = tenant[GAP]
+    top_cost = np.int64(1)
+    for c in range(N_CATEGORIES):
+        top_cost = max(top_cost, cost[c])
+    reason = OUT_OF_WORDS
+    while i < n_words:
+        if clock >= deadline:
+            reason = DEADLINE
+            break
+        if gap > 0:
+            clock = max(clock, touch * gap)
+        phase = touch % OP_EVERY
+        if phase == 0:
+            tenant[OP_START] = clock
+        limit = op_len - phase if phase < op_len else OP_EVERY - phase
+        # After k - 1 touches of at most top_cost the deadline cannot have passed, so the block stops exactly at it.
+        limit = min(limit, max(np.int64(1), (deadline - clock + top_cost - 1) // top_cost))
+        if gap > 0:
+            limit = 1  # open loop: every touch may have to wait for its arrival
+        limit = min(min(limit, np.int64(BLOCK)), n_words - i)
+        block = words[i : i + limit]
+        ahead = words[i + AHEAD : i + AHEAD + limit]
+        packed = np.uint64(0)
+        done = limit
+        for j in range(limit):
+            word = block[j]
+            page = word & np.uint32(ID_MASK)
+            prefetch(pte, np.uint64(ahead[j] & np.uint32(ID_MASK)))
+            state = pte[page]
+            kind = np.uint64(word >> np.uint32(30))
+            field = (np.uint64(state) & np.uint64(3)) | ((kind & np.uint64(2)) << np.uint64(1))
+            shift = np.uint64(56) if kind & np.uint64(1) else field * np.uint64(7)
+            need = np.uint8(ACCESSED) | np.uint8((kind & np.uint64(2)) << np.uint64(2))
+            if ((state & (need | np.uint8(TRAP | PMD_OLD))) ^ need) != np.uint8(0):
+                if state & np.uint8(TRAP):
+                    done = j
+                    break
+                if state & np.uint8(PMD_OLD):
+                    touch_pmd(pte64, np.int64(page))
+                pte[page] |= need
+            packed += np.uint64(1) << shift
+        clock += settle(packed, counts, cost)
+        i += done
+        touch += done
+        if done < limit:
+            word = words[i]
+            page = np.int64(word & np.uint32(ID_MASK))
+            stall = fault(fault_ctx, base + page, clock)
+            if stall < 0:  # the handler asks for a stop: -1 - stall
+                stall = -1 - stall
+                reason = LOG_FULL
+            clock += stall
+            tenant[STALL] += stall
+            tenant[FAULTS] += 1
+            need = np.uint8(ACCESSED) | np.uint8((word >> np.uint32(31)) << np.uint32(3))
+            if pte[page] & np.uint8(PMD_OLD):
+                touch_pmd(pte64, page)
+            pte[page] = (pte[page] | need) & np.uint8(0xFF ^ TRAP)
+            kind_of = category(word, pte[page])
+            counts[kind_of] += 1
+            clock += cost[kind_of]
+            i += 1
+            touch += 1
+            if len(fault_log) > 0:
+                n = tenant[LOG_N]
+                fault_log[n, 0] = base + page
+                fault_log[n, 1] = clock
+                tenant[LOG_N] = n + 1
+        if touch % OP_EVERY == op_len and i > 0:
+            op_hist[op_bin(clock - tenant[OP_START])] += 1
+        if len(fault_log) > 0 and tenant[LOG_N] == len(fault_log):
+            reason = LOG_FULL
+        if reason == LOG_FULL:
+            break
+    if reason == OUT_OF_WORDS and clock >= deadline:
+        reason = DEADLINE
+    tenant[CLOCK] = clock
+    tenant[TOUCH] = touch
+    return i, reason

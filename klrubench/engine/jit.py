@@ -1,0 +1,47 @@
+"""The one jit wrapper: every kernel is compiled alike, and cached by the hash of all kernel sources.
+
+numba does not notice an edit in another file, so a cached kernel would go on calling the old helper. `use_cache_dir` therefore
+keys the cache directory by the sources of all the framework's kernels; it must run before the first kernel is decorated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+_ROOMS = ("engine", "mm", "trace")
+
+
+def kernel_hash() -> str:
+    """Hash of every source file that may hold a kernel (24 hex digits)."""
+    package = Path(__file__).resolve().parent.parent
+    digest = hashlib.blake2b(digest_size=12)
+    for room in _ROOMS:
+        for file in sorted((package / room).rglob("*.py")):
+            digest.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def cache_root() -> Path:
+    """Where compiled kernels and spilled streams are kept: $KLRUBENCH_CACHE, or the user's cache directory."""
+    chosen = os.environ.get("KLRUBENCH_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "klrubench"
+
+
+def use_cache_dir() -> None:
+    """Point numba at the cache directory of these kernel sources, unless the user has chosen one."""
+    if "NUMBA_CACHE_DIR" not in os.environ:
+        os.environ["NUMBA_CACHE_DIR"] = str(cache_root() / "numba" / kernel_hash())
+
+
+use_cache_dir()
+
+import numba  # noqa: E402  (the cache directory is read when numba is imported)
+
+njit: Any = partial(numba.njit, cache=True, nogil=True, error_model="numpy")
+cfunc: Any = partial(numba.cfunc, cache=True, error_model="numpy")

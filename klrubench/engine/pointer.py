@@ -1,0 +1,86 @@
+"""Arrays by address, so that a compiled fault handler with one plain signature reaches the memory of any run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray, types
+from numba.extending import intrinsic
+
+from klrubench.engine.jit import njit
+
+
+@intrinsic
+def as_pointer(typingctx: Any, address: Any) -> Any:  # noqa: ARG001
+    """An int64 address as a pointer that carray takes."""
+    signature = types.voidptr(types.int64)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        return builder.inttoptr(args[0], context.get_value_type(types.voidptr))
+
+    return signature, codegen
+
+
+@njit
+def array_u8(address, n):
+    """u8 [n] at an address."""
+    return carray(as_pointer(address), (n,), np.uint8)
+
+
+@njit
+def array_u16(address, n):
+    """u16 [n] at an address."""
+    return carray(as_pointer(address), (n,), np.uint16)
+
+
+@njit
+def array_u32(address, n):
+    """u32 [n] at an address."""
+    return carray(as_pointer(address), (n,), np.uint32)
+
+
+@njit
+def array_i32(address, n):
+    """i32 [n] at an address."""
+    return carray(as_pointer(address), (n,), np.int32)
+
+
+@njit
+def array_u64(address, n):
+    """u64 [n] at an address."""
+    return carray(as_pointer(address), (n,), np.uint64)
+
+
+@njit
+def array_i64(address, n):
+    """i64 [n] at an address."""
+    return carray(as_pointer(address), (n,), np.int64)
+
+
+@njit
+def table_u8(address, rows, columns):
+    """u8 [rows, columns] at an address."""
+    return carray(as_pointer(address), (rows, columns), np.uint8)
+
+
+@njit
+def table_i64(address, rows, columns):
+    """i64 [rows, columns] at an address."""
+    return carray(as_pointer(address), (rows, columns), np.int64)
+
+
+@njit
+def table_f64(address, rows, columns):
+    """f64 [rows, columns] at an address."""
+    return carray(as_pointer(address), (rows, columns), np.float64)
+
+
+def addresses(arrays: list[np.ndarray]) -> np.ndarray:
+    """i64 [3 * arrays]: address, rows, columns (0 for 1-D) of each, in order."""
+    rows = []
+    for array in arrays:
+        if not array.flags.c_contiguous:
+            raise ValueError("a fault handler needs contiguous arrays")
+        rows += [array.ctypes.data, array.shape[0], array.shape[1] if array.ndim == 2 else 0]
+    return np.array(rows, np.int64)

@@ -1,0 +1,68 @@
+"""kpromoted: the thread that pops pghot's heap and migrates, 1024 records a wake, every 20 ms plus its work.
+
+Source: pghot RFC v2, 20250910144653.212066-1-bharata@amd.com (one thread for each top-tier node with CPUs). Whatever is popped is
+forgotten, promoted or not. An empty heap lets the thread sleep through wakes that would find nothing; it comes back on its own grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from klrubench.mm.pghot import Pghot, pop_promote
+
+if TYPE_CHECKING:
+    from klrubench.simulate import System
+
+SLEEP_MS = 20
+BATCH = 1024
+FLUSH_FOLIOS = 512  # folios a TLB flush of batched migration
+
+
+class Kpromoted:
+    """One kpromoted thread of `node` (posted default target: node 0)."""
+
+    metadata_bytes = 0
+
+    def __init__(self, pghot: Pghot, node: int = 0) -> None:
+        self.pghot, self.node = pghot, node
+        self.wakes = self.full = self.carry = 0
+
+    def attach(self, system: System) -> None:
+        """Start the thread at a random phase of its period."""
+        self.system = system
+        self.asleep_from_ps = -1
+        self.thread = system.daemon("kpromoted", self.run)
+        self.pghot.waiting.append(self)
+
+    def kick(self) -> None:
+        """The heap is no longer empty: be there at the next of the wakes that were slept through."""
+        if self.asleep_from_ps < 0:
+            return
+        period = self.system.timer_ms(SLEEP_MS)
+        missed = (self.system.now_ps - self.asleep_from_ps) // (period * 1_000_000_000) + 1
+        self.system.wake(self.thread, self.asleep_from_ps + missed * period * 1_000_000_000)
+        self.wakes += max(0, missed - 1)
+        self.asleep_from_ps = -1
+
+    def run(self, system: System) -> Iterator[Any]:
+        """The thread."""
+        p, mm = self.pghot.arrays, system.mm
+        while True:
+            if p.heap_n[self.node] == 0:
+                self.asleep_from_ps = system.now_ps
+                yield system.parked
+            else:
+                yield system.sleep_ms(SLEEP_MS)
+            budget, self.carry = system.budget(BATCH, self.carry, "kpromoted batch")
+            popped, folios, pages = pop_promote(p, mm, self.node, budget, system.jiffies, self.pghot.rules, system.fold)
+            self.wakes += 1
+            self.full += popped == budget
+            system.charge_promotions(folios, pages)
+            system.charge(kpromoted_pop=popped - folios)
+            system.flush_tlb(folios, FLUSH_FOLIOS)
+            yield
+
+    def bound(self) -> dict[str, float]:
+        """Share of wakes whose batch was full."""
+        return {"kpromoted": self.full / self.wakes if self.wakes else 0.0}

@@ -1,0 +1,141 @@
+"""MGLRU lists: where a folio lands, isolation, and the generation a page-table access gives it.
+
+Sources: lru_gen_add_folio / lru_gen_folio_seq (include/linux/mm_inline.h), folio_update_gen and folio_inc_gen (mm/vmscan.c),
+Linux 6.12 and 6.14+.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from klrubench.engine.bits import ACTIVE, GEN_MASK, NODE_MASK, REFERENCED, TABLE_SHIFT, WORKINGSET
+from klrubench.engine.jit import njit
+from klrubench.mm.state import (
+    MAX_NR_GENS, MAX_SEQ, MIN_SEQ_ANON, NR_PAGES, TWO_STEP, VMA_FILE, VMA_MEMCG, VMA_ORDER,
+)  # fmt: skip
+
+
+@njit
+def vma_of(mm, page):
+    """Index of the VMA that holds a page."""
+    return np.int64(mm.block_vma[page >> TABLE_SHIFT])
+
+
+@njit
+def folio_nr_pages(mm, page):
+    """4 KiB pages of the folio behind a leaf: 1 or 512."""
+    return np.int64(1) << mm.vma[vma_of(mm, page), VMA_ORDER]
+
+
+@njit
+def folio_lruvec(mm, page):
+    """Row of `lru` of the folio's (memcg, node)."""
+    return mm.vma[vma_of(mm, page), VMA_MEMCG] * len(mm.node) + np.int64(mm.pte[page] & np.uint8(NODE_MASK))
+
+
+@njit
+def list_head(mm, lruvec, generation, file):
+    """Index of the head of a list in the link arrays."""
+    return len(mm.pte) + (lruvec * MAX_NR_GENS + generation) * 2 + file
+
+
+@njit
+def list_del(mm, page):
+    """Unlink a folio."""
+    before, after = mm.lru_prev[page], mm.lru_next[page]
+    mm.lru_next[before], mm.lru_prev[after] = after, before
+    mm.lru_next[page] = mm.lru_prev[page] = page
+
+
+@njit
+def list_add(mm, page, head, tail):
+    """Link a folio at the head (young end) or the tail (evicted next) of a list."""
+    before = mm.lru_prev[head] if tail else head
+    after = mm.lru_next[before]
+    mm.lru_next[before] = mm.lru_prev[after] = page
+    mm.lru_prev[page], mm.lru_next[page] = before, after
+
+
+@njit
+def folio_seq(mm, lruvec, file, flags, rotated):
+    """The generation (sequence number) in which a folio lands when it is added to a lruvec."""
+    top, low = mm.lru[lruvec, MAX_SEQ], mm.lru[lruvec, MIN_SEQ_ANON + file]
+    active, workingset = flags & np.uint8(ACTIVE), flags & np.uint8(WORKINGSET)
+    if mm.setting[TWO_STEP]:
+        if active:
+            return top if workingset else top - 1
+        if not file:
+            return top - 1
+        if rotated:
+            return low
+        return max(low, top - 2 if workingset else top - 3)
+    if active:
+        return top
+    if not file:
+        return top - 1
+    return low if rotated or low + 2 >= top else low + 1
+
+
+@njit
+def lru_add(mm, page, rotated):
+    """Put an isolated folio on the lists of its lruvec."""
+    lruvec, file = folio_lruvec(mm, page), mm.vma[vma_of(mm, page), VMA_FILE]
+    flags = mm.folio[page]
+    generation = folio_seq(mm, lruvec, file, flags, rotated) % MAX_NR_GENS
+    mm.folio[page] = (flags & np.uint8(0xFF ^ (GEN_MASK | ACTIVE))) | np.uint8(generation + 1)
+    mm.lru[lruvec, NR_PAGES + generation * 2 + file] += folio_nr_pages(mm, page)
+    list_add(mm, page, list_head(mm, lruvec, generation, file), rotated)
+
+
+@njit
+def lru_isolate(mm, page, reclaiming):
+    """Take a folio off its list; outside reclaim one of the two youngest generations leaves as active."""
+    flags = mm.folio[page]
+    generation = np.int64(flags & np.uint8(GEN_MASK)) - 1
+    if generation < 0:
+        return False
+    lruvec, file = folio_lruvec(mm, page), mm.vma[vma_of(mm, page), VMA_FILE]
+    mm.lru[lruvec, NR_PAGES + generation * 2 + file] -= folio_nr_pages(mm, page)
+    list_del(mm, page)
+    flags &= np.uint8(0xFF ^ GEN_MASK)
+    top = mm.lru[lruvec, MAX_SEQ]
+    if not reclaiming and (generation == top % MAX_NR_GENS or generation == (top - 1) % MAX_NR_GENS):
+        flags |= np.uint8(ACTIVE)
+    mm.folio[page] = flags
+    return True
+
+
+@njit
+def set_generation(mm, page, lruvec, generation):
+    """Change the generation in the flags (the list follows lazily, at eviction); counters follow at once."""
+    flags = mm.folio[page]
+    old = np.int64(flags & np.uint8(GEN_MASK)) - 1
+    file = mm.vma[vma_of(mm, page), VMA_FILE]
+    n = folio_nr_pages(mm, page)
+    mm.lru[lruvec, NR_PAGES + old * 2 + file] -= n
+    mm.lru[lruvec, NR_PAGES + generation * 2 + file] += n
+    mm.folio[page] = (flags & np.uint8(0xFF ^ GEN_MASK)) | np.uint8(generation + 1)
+
+
+@njit
+def folio_update_gen(mm, page, lruvec):
+    """What a page-table access does to the generation; returns pages whose generation changed.
+
+    Up to 6.13 the first observation moves the folio to max_seq. From 6.14 the first only sets PG_referenced, the second sets
+    PG_workingset and moves it.
+    """
+    flags = mm.folio[page]
+    if not flags & np.uint8(GEN_MASK):
+        return 0
+    if mm.setting[TWO_STEP]:
+        if not flags & np.uint8(REFERENCED | WORKINGSET):
+            mm.folio[page] = flags | np.uint8(REFERENCED)
+            return 0
+        mm.folio[page] = (flags & np.uint8(0xFF ^ REFERENCED)) | np.uint8(WORKINGSET)
+    else:
+        mm.folio[page] = flags & np.uint8(0xFF ^ (REFERENCED | WORKINGSET))
+    generation = mm.lru[lruvec, MAX_SEQ] % MAX_NR_GENS
+    if np.int64(flags & np.uint8(GEN_MASK)) - 1 == generation:
+        return 0
+    set_generation(mm, page, lruvec, generation)
+    return 1

@@ -1,0 +1,143 @@
+"""Aging: the walk that reclaim makes, the new generation, and the carrying of the oldest one.
+
+Sources: try_to_inc_max_seq, inc_max_seq, inc_min_seq, try_to_inc_min_seq, should_run_aging (mm/vmscan.c, 6.12 and 6.14+).
+There is no periodic aging: without pressure max_seq stands still.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from klrubench.engine.bits import GEN_MASK
+from klrubench.engine.jit import njit
+from klrubench.mm.lru import list_add, list_del, list_head, set_generation
+from klrubench.mm.mglru.bloom import bloom_reset
+from klrubench.mm.mglru.walk import DONE, FAST, FORCE, N_WALK, SEQ, SLOTS, YOUNG, walk_mm
+from klrubench.mm.state import (
+    MAX_NR_GENS, MAX_SEQ, MAX_SEQ_ADVANCES, MIN_NR_GENS, MIN_SEQ_ANON, MM_SEQ, MM_USED, MM_WALKED, NR_PAGES, PGAGING_PTE, PGAGING_YOUNG, PGCARRIED,
+    TWO_STEP,
+)  # fmt: skip
+
+
+@njit
+def generation_pages(mm, lruvec, seq, file):
+    """Pages counted in a generation."""
+    return mm.lru[lruvec, NR_PAGES + (seq % MAX_NR_GENS) * 2 + file]
+
+
+@njit
+def begin_pass(mm, lruvec, seq, walk, callback):
+    """iterate_mm_list for a memcg with one address space: False if there is nothing to walk.
+
+    The caller that sees the list wrap advances mm_state.seq; a caller at or behind it has nothing to do, unless it comes with a
+    callback (patch 1/2 takes that check away). An address space that did not run since the last walk is skipped.
+    """
+    row = mm.lru[lruvec]
+    if not callback and seq <= row[MM_SEQ]:
+        return False
+    first = not row[MM_WALKED]
+    if first:
+        walk[FORCE] = 1
+    row[MM_WALKED] = 1
+    row[MM_SEQ] += 1
+    used = row[MM_USED]
+    row[MM_USED] = 0
+    bloom_reset(mm, lruvec, seq + 1)
+    return used != 0 or walk[FORCE] != 0
+
+
+@njit
+def inc_min_seq(mm, lruvec, file):
+    """Carry what is left in the oldest generation to the next one."""
+    row = mm.lru[lruvec]
+    old = row[MIN_SEQ_ANON + file] % MAX_NR_GENS
+    new = (old + 1) % MAX_NR_GENS
+    head = list_head(mm, lruvec, old, file)
+    while mm.lru_prev[head] != head:
+        page = mm.lru_prev[head]
+        generation = np.int64(mm.folio[page] & np.uint8(GEN_MASK)) - 1
+        list_del(mm, page)
+        if generation == old:
+            set_generation(mm, page, lruvec, new)
+            generation = new
+            mm.stat[PGCARRIED] += 1
+        list_add(mm, page, list_head(mm, lruvec, generation, file), True)
+    row[MIN_SEQ_ANON + file] += 1
+
+
+@njit
+def list_empty(mm, lruvec, seq, file):
+    """Whether the list of a generation holds no folio."""
+    head = list_head(mm, lruvec, seq % MAX_NR_GENS, file)
+    return mm.lru_next[head] == head
+
+
+@njit
+def try_to_inc_min_seq(mm, lruvec):
+    """Let min_seq pass generations whose lists are empty, down to the two youngest."""
+    row = mm.lru[lruvec]
+    moved = False
+    for file in range(2):
+        while row[MIN_SEQ_ANON + file] + MIN_NR_GENS <= row[MAX_SEQ] and list_empty(mm, lruvec, row[MIN_SEQ_ANON + file], file):
+            row[MIN_SEQ_ANON + file] += 1
+            moved = True
+    return moved
+
+
+@njit
+def inc_max_seq(mm, lruvec):
+    """Make a new youngest generation."""
+    row = mm.lru[lruvec]
+    for file in range(2):
+        if row[MAX_SEQ] - row[MIN_SEQ_ANON + file] + 1 == MAX_NR_GENS:
+            inc_min_seq(mm, lruvec, file)
+    row[MAX_SEQ] += 1
+    mm.stat[MAX_SEQ_ADVANCES] += 1
+
+
+@njit
+def try_to_inc_max_seq(mm, lruvec, memcg, node, force_scan, walk):
+    """One aging pass of a lruvec: walk, then a new generation. False if a pass for this sequence was already made."""
+    walk[:] = 0
+    walk[SEQ] = mm.lru[lruvec, MAX_SEQ]
+    walk[FORCE] = force_scan
+    if mm.lru[lruvec, MAX_SEQ] <= mm.lru[lruvec, MM_SEQ]:
+        return False
+    if begin_pass(mm, lruvec, mm.lru[lruvec, MAX_SEQ], walk, False):
+        nothing = np.empty(0, np.uint32)
+        while walk_mm(mm, walk, memcg, lruvec, node, True, nothing) != DONE:
+            pass
+    mm.stat[PGAGING_PTE] += walk[SLOTS]
+    mm.stat[PGAGING_YOUNG] += walk[YOUNG] + walk[FAST]
+    inc_max_seq(mm, lruvec)
+    return True
+
+
+@njit
+def should_run_aging(mm, lruvec):
+    """Whether reclaim must make a new generation before it can evict (anon and file together)."""
+    row = mm.lru[lruvec]
+    top = row[MAX_SEQ]
+    low = top
+    for file in range(2):
+        evictable = 0
+        for seq in range(row[MIN_SEQ_ANON + file], top + 1):
+            evictable += generation_pages(mm, lruvec, seq, file)
+        if evictable > 0:
+            low = min(low, row[MIN_SEQ_ANON + file])
+    if low + MIN_NR_GENS > top:
+        return True
+    if mm.setting[TWO_STEP] or low + MIN_NR_GENS < top:
+        return False
+    total = young = old = np.int64(0)
+    for file in range(2):
+        for seq in range(row[MIN_SEQ_ANON + file], top + 1):
+            pages = generation_pages(mm, lruvec, seq, file)
+            total += pages
+            if seq == top:
+                young += pages
+            elif seq + MIN_NR_GENS == top:
+                old += pages
+    return young * MIN_NR_GENS > total or old * (MIN_NR_GENS + 2) < total
+
+

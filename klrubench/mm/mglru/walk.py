@@ -1,0 +1,178 @@
+"""The MGLRU page-table walk over one address space, and the same walk with a callback (RFC v2 1/2).
+
+Sources: walk_mm, walk_pud_range, walk_pmd_range, walk_pmd_range_locked, walk_pte_range, suitable_to_scan (mm/vmscan.c);
+"mm: mglru: generalize page table walk", 20250910235121.2544928-2-kinseyho@google.com.
+Cost follows the slots visited: 512 for each table whose PMD is young, however few of its pages are.
+Not modelled here: try-lock misses, memory-notifier users, VMAs that the walk must skip (all VMAs here are anonymous or plain file).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from klrubench.engine.bits import (
+    ACCESSED, ACCESSED_WORD, GEN_MASK, NODE_MASK, PMD_OLD, PMD_OLD_WORD, PTRS_PER_TABLE, PUD_SHIFT, TABLE_SHIFT,
+)  # fmt: skip
+from klrubench.engine.jit import njit
+from klrubench.mm.lru import folio_update_gen
+from klrubench.mm.mglru.bloom import bloom_test, bloom_update
+from klrubench.mm.state import VMA_END, VMA_MEMCG, VMA_ORDER, VMA_START
+
+PENDING_TABLES = 64  # MIN_LRU_BATCH: PMDs whose accessed bit waits to be cleared
+DENSE_SHARE = 8  # a table is dense when young * 8 >= slots visited (one young PTE a cache line of PTEs)
+
+# int64 state of a walk object
+(
+    NEXT, FORCE, SEQ, BATCHED, TABLE_YOUNG, TABLE_TOTAL, REPORTED, SLOTS, FAST, YOUNG, PMDS, LOST, N_WALK,
+) = range(13)  # fmt: skip
+# why a visit ended
+DONE, AGAIN_FULL, AGAIN_VISIT = range(3)
+
+
+@njit
+def table_young(mm, table):
+    """Accessed bit of the PMD above a PTE table."""
+    return not mm.pte[table << TABLE_SHIFT] & np.uint8(PMD_OLD)
+
+
+@njit
+def clear_table_young(mm, table):
+    """Clear the accessed bit of a PMD: the next touch below it has to set it again."""
+    words = mm.pte64[table << 6 : (table + 1) << 6]
+    for k in range(len(words)):
+        words[k] |= np.uint64(PMD_OLD_WORD)
+
+
+@njit
+def report_young(mm, walk, page, lruvec, node, out):
+    """An accessed entry of this node: clear it, update the generation, report the page if there is room to."""
+    mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
+    walk[YOUNG] += 1
+    walk[TABLE_YOUNG] += 1
+    walk[BATCHED] += folio_update_gen(mm, page, lruvec)
+    if len(out) > 0:
+        out[walk[REPORTED]] = page
+        walk[REPORTED] += 1
+        return walk[REPORTED] == len(out)
+    return False
+
+
+@njit
+def pte_pass(mm, walk, first, last, lruvec, node, out):
+    """Visit the PTEs of ids first .. last - 1 (one table); returns the id to go on with, `last` if through."""
+    page = first
+    while page < last:
+        if page % 8 == 0 and page + 8 <= last and not mm.pte64[page >> 3] & np.uint64(ACCESSED_WORD):
+            page += 8
+            walk[SLOTS] += 8
+            walk[TABLE_TOTAL] += 8
+            continue
+        state = mm.pte[page]
+        walk[SLOTS] += 1
+        walk[TABLE_TOTAL] += 1
+        page += 1
+        if not state & np.uint8(ACCESSED):
+            continue
+        if np.int64(state & np.uint8(NODE_MASK)) != node or not mm.folio[page - 1] & np.uint8(GEN_MASK):
+            walk[FAST] += 1
+            continue
+        if report_young(mm, walk, page - 1, lruvec, node, out):
+            break
+    return page
+
+
+@njit
+def drain(mm, pending, n_pending):
+    """Clear the accessed bits of the pending PMDs."""
+    for k in range(n_pending):
+        clear_table_young(mm, pending[k])
+    return 0
+
+
+@njit
+def walk_tables(mm, walk, first, last, lruvec, node, posted, out):
+    """Walk 4 KiB mappings first .. last - 1 inside one 1 GiB visit; True when the batch filled up (NEXT is set).
+
+    A full batch resumes at the first pending PMD, up to 64 tables back, whose accessed bit is still set (posted behaviour).
+    """
+    pending = np.empty(PENDING_TABLES, np.int64)
+    n_pending = 0
+    start = first
+    while start < last:
+        table = start >> TABLE_SHIFT
+        end = min(last, (table + 1) << TABLE_SHIFT)
+        walk[PMDS] += 1
+        if not walk[FORCE]:
+            if not table_young(mm, table):
+                start = end
+                continue
+            if n_pending and table - pending[0] >= PENDING_TABLES:
+                n_pending = drain(mm, pending, n_pending)
+            pending[n_pending] = table
+            n_pending += 1
+            if not bloom_test(mm, lruvec, walk[SEQ], table):
+                start = end
+                continue
+        if start == table << TABLE_SHIFT or walk[NEXT] != start:
+            walk[TABLE_YOUNG] = walk[TABLE_TOTAL] = 0
+        stopped = pte_pass(mm, walk, start, end, lruvec, node, out)
+        if len(out) > 0 and walk[REPORTED] == len(out):
+            if n_pending:
+                walk[NEXT] = pending[0] << TABLE_SHIFT
+            elif stopped == end and posted:
+                walk[NEXT] = -1  # the resume address is rejected: the rest of this address space is lost for the pass
+                walk[LOST] += 1
+            else:
+                walk[NEXT] = stopped
+            return True
+        if walk[TABLE_YOUNG] * DENSE_SHARE >= walk[TABLE_TOTAL]:
+            bloom_update(mm, lruvec, walk[SEQ] + 1, table)
+        start = end
+    drain(mm, pending, n_pending)
+    return False
+
+
+@njit
+def walk_huge(mm, walk, first, last, lruvec, node, out):
+    """Walk PMD-mapped 2 MiB pages: one accessed bit, one report each; the Bloom filter is not asked."""
+    for page in range(first, last):
+        state = mm.pte[page]
+        walk[SLOTS] += 1
+        if not state & np.uint8(ACCESSED):
+            continue
+        if np.int64(state & np.uint8(NODE_MASK)) != node or not mm.folio[page] & np.uint8(GEN_MASK):
+            walk[FAST] += 1
+            continue
+        if report_young(mm, walk, page, lruvec, node, out):
+            walk[NEXT] = page + 1
+            return True
+    return False
+
+
+@njit
+def walk_mm(mm, walk, memcg, lruvec, node, posted, out):
+    """Continue the walk of one address space from walk[NEXT] to the end of a 1 GiB visit, a full batch, or its end.
+
+    Args:
+        walk: i64 [N_WALK], zeroed for a new address space but for FORCE and SEQ.
+        out: u32 batch of page ids found young on `node` (empty: nothing is reported, as in aging).
+    Returns:
+        DONE, AGAIN_FULL (flush, then call again) or AGAIN_VISIT (call again after letting others run).
+    """
+    for v in range(len(mm.vma)):
+        row = mm.vma[v]
+        if row[VMA_MEMCG] != memcg or row[VMA_END] <= walk[NEXT]:
+            continue
+        huge = row[VMA_ORDER] == TABLE_SHIFT
+        shift = TABLE_SHIFT if huge else PUD_SHIFT
+        first = max(row[VMA_START], walk[NEXT])
+        last = min(row[VMA_END], ((first >> shift) + 1) << shift)
+        if huge:
+            full = walk_huge(mm, walk, first, last, lruvec, node, out)
+        else:
+            full = walk_tables(mm, walk, first, last, lruvec, node, posted, out)
+        if full:
+            return DONE if walk[NEXT] < 0 else AGAIN_FULL
+        walk[NEXT] = last
+        return AGAIN_VISIT
+    return DONE

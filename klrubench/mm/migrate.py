@@ -1,0 +1,139 @@
+"""Frames and migration: allocation, the copy, and the gate that every promotion passes.
+
+Sources: migrate_misplaced_folio_prepare and migrate_balanced_pgdat (mm/migrate.c, 6.12).
+Not modelled: fragmentation (a 2 MiB folio needs 512 free pages of the node, not contiguous ones), failure of locks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from klrubench.engine.bits import NODE_MASK
+from klrubench.engine.jit import njit
+from klrubench.mm.lru import folio_nr_pages, lru_add, lru_isolate
+from klrubench.mm.state import (
+    AGAIN_MS, DEMOTE_FOLIOS, FIRST_FRAME, FIRST_HUGE, FREE, HUGE_TOP, KSWAPD_WAKE, NOW_MS, PGDEMOTE_KSWAPD, PGMIGRATE_FAIL,
+    PGMIGRATE_SUCCESS, PGPROMOTE_SUCCESS, PROMOTE_FOLIOS, PROMOTE_REFUSED, PROMOTED_AGAIN, PROMOTED_BEST, PROMOTED_JUDGED,
+    STACK_TOP, TIER, WAKE_ON_REFUSE, WINDOW, WMARK_HIGH,
+)  # fmt: skip
+
+PAGE_BYTES = 4096.0
+
+
+@njit
+def alloc_frame(mm, node, pages):
+    """Take a free frame of a node (4 KiB or 2 MiB); the caller has checked that `pages` are free."""
+    first, top = (FIRST_FRAME, STACK_TOP) if pages == 1 else (FIRST_HUGE, HUGE_TOP)
+    mm.node[node, FREE] -= pages
+    mm.node[node, top] -= 1
+    return np.int64(mm.frame_stack[mm.node[node, first] + mm.node[node, top]])
+
+
+@njit
+def free_frame(mm, node, frame, pages):
+    """Give a frame back; it is the next one handed out."""
+    first, top = (FIRST_FRAME, STACK_TOP) if pages == 1 else (FIRST_HUGE, HUGE_TOP)
+    mm.frame_stack[mm.node[node, first] + mm.node[node, top]] = frame
+    mm.node[node, FREE] += pages
+    mm.node[node, top] += 1
+    mm.frame_page[frame] = -1
+
+
+@njit
+def move_isolated(mm, page, target, fold):
+    """Copy an isolated folio to another node and put it on the lists there; False if the node is out of frames."""
+    pages = folio_nr_pages(mm, page)
+    if mm.node[target, FREE] < pages:
+        mm.stat[PGMIGRATE_FAIL] += pages
+        return False
+    source = np.int64(mm.pte[page] & np.uint8(NODE_MASK))
+    frame = alloc_frame(mm, target, pages)
+    free_frame(mm, source, np.int64(mm.pfn[page]), pages)
+    mm.pfn[page] = frame
+    mm.frame_page[frame] = page
+    mm.pte[page] = (mm.pte[page] & np.uint8(0xFF ^ NODE_MASK)) | np.uint8(target)
+    lru_add(mm, page, False)
+    mm.stat[PGMIGRATE_SUCCESS] += pages
+    mm.traffic[source, 0] += pages * PAGE_BYTES * fold
+    mm.traffic[target, 1] += pages * PAGE_BYTES * fold
+    return True
+
+
+@njit
+def count_promotion(mm, page, pages):
+    """Counters and instruments of a promotion that succeeded."""
+    mm.stat[PGPROMOTE_SUCCESS] += pages
+    mm.stat[PROMOTE_FOLIOS] += 1
+    if mm.setting[NOW_MS] - mm.demoted_ms[page] < AGAIN_MS:
+        mm.stat[PROMOTED_AGAIN] += pages
+    if mm.setting[WINDOW] >= 0:
+        mm.stat[PROMOTED_JUDGED] += pages
+        if (mm.best[page] >> np.uint32(mm.setting[WINDOW])) & np.uint32(1):
+            mm.stat[PROMOTED_BEST] += pages
+
+
+@njit
+def gate_allows(mm, target, pages):
+    """The destination must have high watermark + the folio free; a refusal wakes its kswapd only where the setting says so."""
+    if mm.node[target, FREE] >= mm.node[target, WMARK_HIGH] + pages:
+        return True
+    mm.stat[PROMOTE_REFUSED] += pages
+    if mm.setting[WAKE_ON_REFUSE]:
+        mm.node[target, KSWAPD_WAKE] = 1
+    return False
+
+
+@njit
+def promote(mm, page, target, fold):
+    """Gate, isolate, move: returns the 4 KiB pages promoted (0 if refused)."""
+    pages = folio_nr_pages(mm, page)
+    if not gate_allows(mm, target, pages):
+        return 0
+    if not lru_isolate(mm, page, False):
+        return 0
+    if not move_isolated(mm, page, target, fold):
+        lru_add(mm, page, False)
+        return 0
+    count_promotion(mm, page, pages)
+    return pages
+
+
+@njit
+def demote_isolated(mm, page, target, fold):
+    """Move an isolated victim down; returns the 4 KiB pages demoted (0: put back)."""
+    pages = folio_nr_pages(mm, page)
+    if not move_isolated(mm, page, target, fold):
+        lru_add(mm, page, False)
+        return 0
+    mm.stat[PGDEMOTE_KSWAPD] += pages
+    mm.stat[DEMOTE_FOLIOS] += 1
+    mm.demoted_ms[page] = mm.setting[NOW_MS]
+    return pages
+
+
+@njit
+def is_toptier(mm, page):
+    """Whether a page lies on a node of the top tier."""
+    return mm.node[np.int64(mm.pte[page] & np.uint8(NODE_MASK)), TIER] == 0
+
+
+@njit
+def move_many(mm, pages, target, fold, up):
+    """Move folios outside of any kernel path (oracles): no gate, no cost; returns 4 KiB pages moved."""
+    moved = 0
+    for k in range(len(pages)):
+        page = np.int64(pages[k])
+        if np.int64(mm.pte[page] & np.uint8(NODE_MASK)) == target or not lru_isolate(mm, page, False):
+            continue
+        if not move_isolated(mm, page, target, fold):
+            lru_add(mm, page, False)
+            continue
+        n = folio_nr_pages(mm, page)
+        moved += n
+        if up:
+            count_promotion(mm, page, n)
+        else:
+            mm.stat[PGDEMOTE_KSWAPD] += n
+            mm.stat[DEMOTE_FOLIOS] += 1
+            mm.demoted_ms[page] = mm.setting[NOW_MS]
+    return moved

@@ -1,0 +1,128 @@
+"""The memory that all mechanisms share: page bytes, frames, VMAs, nodes, lruvecs, counters, as one tuple of arrays for kernels."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from klrubench.engine.bits import PTRS_PER_TABLE
+
+# columns of `vma`
+VMA_START, VMA_END, VMA_MEMCG, VMA_FILE, VMA_ORDER, VMA_COLUMNS = range(6)
+# columns of `node`; pages of 4 KiB
+(
+    CAPACITY, FREE, WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARK_PROMO, TIER, FIRST_FRAME, STACK_TOP,
+    FIRST_HUGE, HUGE_TOP, NB_THRESHOLD_MS, NB_CAND_AT, NB_LIMIT_START_MS, NB_LIMIT_CAND, NB_PERIOD_START_MS,
+    KSWAPD_WAKE, DEMOTION_TARGET, NODE_COLUMNS,
+) = range(19)  # fmt: skip
+# columns of `lru` (one row a lruvec = memcg * nodes + node); NR_PAGES + generation * 2 + file
+(
+    MAX_SEQ, MIN_SEQ_ANON, MIN_SEQ_FILE, MM_SEQ, MM_WALKED, BLOOM_A, BLOOM_B, MM_USED, NR_PAGES,
+) = range(9)  # fmt: skip
+LRU_COLUMNS = NR_PAGES + 8
+MIN_NR_GENS, MAX_NR_GENS = 2, 4
+# `setting`: rules of the running kernel and instruments, int64
+TWO_STEP, TIERING, WAKE_ON_REFUSE, NOW_MS, WINDOW, SCAN_COUNT_MS, N_SETTINGS = range(7)
+
+STATS: tuple[str, ...] = (
+    "pgpromote_success", "pgpromote_candidate", "pgpromote_candidate_nrl", "pgdemote_kswapd", "pgmigrate_success", "pgmigrate_fail",
+    "promote_folios", "demote_folios", "promote_refused", "promoted_again", "promoted_best", "promoted_judged",
+    "numa_pte_updates", "numa_hint_faults", "numa_fault_promotions", "numa_limited", "numa_free_bypass",
+    "pghot_recorded_accesses", "pghot_record_pgtscans", "pghot_record_hintfaults", "pghot_record_hwhints", "pghot_records_hash",
+    "pghot_records_heap", "pghot_heap_full", "kpromoted_popped", "kpromoted_right_node", "kpromoted_non_lru", "kpromoted_dropped", "kpromoted_cold_old",
+    "pgscan_kswapd", "pgsteal_kswapd", "kswapd_wakes", "demote_fail", "pgaging_pte", "pgaging_young", "pgcarried", "lru_max_seq_advances",
+    "ptescan_slots", "ptescan_fast", "ptescan_young", "ptescan_pmds", "idle_set", "idle_checked", "idle_young", "pgalloc_spill",
+)  # fmt: skip
+(
+    PGPROMOTE_SUCCESS, PGPROMOTE_CANDIDATE, PGPROMOTE_CANDIDATE_NRL, PGDEMOTE_KSWAPD, PGMIGRATE_SUCCESS, PGMIGRATE_FAIL,
+    PROMOTE_FOLIOS, DEMOTE_FOLIOS, PROMOTE_REFUSED, PROMOTED_AGAIN, PROMOTED_BEST, PROMOTED_JUDGED,
+    NUMA_PTE_UPDATES, NUMA_HINT_FAULTS, NUMA_FAULT_PROMOTIONS, NUMA_LIMITED, NUMA_FREE_BYPASS,
+    PGHOT_RECORDED, PGHOT_PGTSCANS, PGHOT_HINTFAULTS, PGHOT_HWHINTS, PGHOT_RECORDS_HASH,
+    PGHOT_RECORDS_HEAP, PGHOT_HEAP_FULL, KPROMOTED_POPPED, KPROMOTED_RIGHT_NODE, KPROMOTED_NON_LRU, KPROMOTED_DROPPED, KPROMOTED_COLD_OLD,
+    PGSCAN_KSWAPD, PGSTEAL_KSWAPD, KSWAPD_WAKES, DEMOTE_FAIL, PGAGING_PTE, PGAGING_YOUNG, PGCARRIED, MAX_SEQ_ADVANCES,
+    PTESCAN_SLOTS, PTESCAN_FAST, PTESCAN_YOUNG, PTESCAN_PMDS, IDLE_SET, IDLE_CHECKED, IDLE_YOUNG, PGALLOC_SPILL,
+) = range(len(STATS))  # fmt: skip
+
+AGAIN_MS = 60_000  # a promotion less than this after the page's demotion counts as "promoted again"
+NEVER_MS = -(1 << 30)
+
+
+class Mm(NamedTuple):
+    """Arrays of one simulated machine's memory; n pages (padded to 512), v VMAs, k nodes, l lruvecs, f frames.
+
+    pte, folio: u8 [n]. pte64: the bytes of `pte` as u64. pfn: u32 [n]. frame_page: i32 [f], -1 where free.
+    frame_stack: u32 [f], free frames of each node, top at node[STACK_TOP]/node[HUGE_TOP].
+    lru_next, lru_prev: i32 [n + heads], circular lists with a head a (lruvec, generation, type).
+    vma: i64 [v, VMA_COLUMNS]; block_vma: u16 [n / 512]. node: i64 [k, NODE_COLUMNS]; lru: i64 [l, LRU_COLUMNS].
+    bloom: u8 [2 l, bits]. stat: i64 [len(STATS)]. traffic: f64 [k, 2] bytes read and written by migration this quantum.
+    scan_ms: u32 [n], time of the last PROT_NONE marking (NUMA balancing). demoted_ms: i32 [n] and best: u32 [n] are instruments:
+    the last demotion, and a bit a window in which the page belongs to the best top-tier set. setting: i64.
+    """
+
+    pte: Any
+    pte64: Any
+    folio: Any
+    pfn: Any
+    frame_page: Any
+    frame_stack: Any
+    lru_next: Any
+    lru_prev: Any
+    vma: Any
+    block_vma: Any
+    node: Any
+    lru: Any
+    bloom: Any
+    stat: Any
+    traffic: Any
+    scan_ms: Any
+    demoted_ms: Any
+    best: Any
+    setting: Any
+
+
+def new_mm(
+    vmas: list[tuple[int, int, bool, int]], node_pages: list[int], tiers: list[int], n_memcgs: int, bloom_bits: int
+) -> Mm:
+    """Lay out the address spaces and the nodes; no page is placed yet.
+
+    Args:
+        vmas: (pages, memcg, file, leaf order 0 or 9) each; a VMA starts at the next multiple of 512 ids.
+        node_pages: capacity of each node in 4 KiB pages.
+        tiers: tier of each node, 0 on top.
+        bloom_bits: bits a Bloom filter (a power of two).
+    """
+    rows, start = [], 0
+    for pages, memcg, file, order in vmas:
+        rows.append((start, start + pages, memcg, int(file), order))
+        start += -(-pages // PTRS_PER_TABLE) * PTRS_PER_TABLE
+    vma = np.array(rows, dtype=np.int64).reshape(-1, VMA_COLUMNS)
+    n, k = start, len(node_pages)
+    block_vma = np.zeros(n // PTRS_PER_TABLE, dtype=np.uint16)
+    for index, (first, last, *_rest) in enumerate(rows):
+        block_vma[first // PTRS_PER_TABLE : -(-last // PTRS_PER_TABLE)] = index
+    node = np.zeros((k, NODE_COLUMNS), dtype=np.int64)
+    base = huge = 0
+    for index, pages in enumerate(node_pages):
+        node[index, [CAPACITY, FREE, TIER]] = pages, pages, tiers[index]
+        node[index, FIRST_FRAME], node[index, STACK_TOP] = base, pages
+        base += pages
+    for index, pages in enumerate(node_pages):  # 2 MiB frames are numbered behind all 4 KiB frames
+        node[index, FIRST_HUGE], node[index, HUGE_TOP] = base + huge, pages // PTRS_PER_TABLE
+        huge += pages // PTRS_PER_TABLE
+    stack = np.zeros(base + huge, dtype=np.uint32)
+    for index, pages in enumerate(node_pages):
+        for first, count in ((node[index, FIRST_FRAME], pages), (node[index, FIRST_HUGE], pages // PTRS_PER_TABLE)):
+            stack[first : first + count] = np.arange(first + count - 1, first - 1, -1)  # lowest frame on top
+    lists = n_memcgs * k * MAX_NR_GENS * 2
+    lru = np.zeros((n_memcgs * k, LRU_COLUMNS), dtype=np.int64)
+    lru[:, MAX_SEQ], lru[:, MM_SEQ] = MAX_NR_GENS - 1, MAX_NR_GENS - 2  # lru_gen_init_lruvec
+    links = np.arange(n + lists, dtype=np.int32)
+    pte = np.zeros(n, dtype=np.uint8)
+    return Mm(
+        pte=pte, pte64=pte.view(np.uint64), folio=np.zeros(n, np.uint8), pfn=np.zeros(n, np.uint32),
+        frame_page=np.full(base + huge, -1, np.int32), frame_stack=stack, lru_next=links.copy(), lru_prev=links.copy(),
+        vma=vma, block_vma=block_vma, node=node, lru=lru, bloom=np.zeros((2 * len(lru), bloom_bits), np.uint8),
+        stat=np.zeros(len(STATS), np.int64), traffic=np.zeros((k, 2), np.float64), scan_ms=np.zeros(n, np.uint32),
+        demoted_ms=np.full(n, NEVER_MS, np.int32), best=np.zeros(n, np.uint32), setting=np.zeros(N_SETTINGS, np.int64),
+    )  # fmt: skip

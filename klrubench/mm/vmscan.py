@@ -1,0 +1,233 @@
+"""Reclaim by kswapd: eviction order, the reference check, look-around, and demotion to the next tier.
+
+Sources: scan_folios, sort_folio, isolate_folio, lru_gen_look_around, folio_check_references, demote_folio_list, should_abort_scan,
+__setup_per_zone_wmarks, pgdat_balanced (mm/vmscan.c, mm/page_alloc.c). There is no swap: a folio that cannot be demoted stays.
+Not modelled: direct reclaim (no allocation happens after placement), tiers of file pages (no read()/write()), zones.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from klrubench.engine.bits import ACCESSED, ACTIVE, GEN_MASK, IDLE, NODE_MASK, REFERENCED, TABLE_SHIFT, WORKINGSET, YOUNG
+from klrubench.engine.jit import njit
+from klrubench.mm.lru import folio_nr_pages, folio_update_gen, list_add, list_del, list_head, lru_add, lru_isolate, vma_of
+from klrubench.mm.mglru.aging import should_run_aging, try_to_inc_max_seq, try_to_inc_min_seq
+from klrubench.mm.mglru.bloom import bloom_update
+from klrubench.mm.mglru.walk import DENSE_SHARE, N_WALK
+from klrubench.mm.migrate import demote_isolated
+from klrubench.mm.state import (
+    CAPACITY, DEMOTE_FAIL, DEMOTION_TARGET, FREE, KSWAPD_WAKE, KSWAPD_WAKES, MAX_NR_GENS, MAX_SEQ, MIN_NR_GENS, MIN_SEQ_ANON, NR_PAGES,
+    PGAGING_PTE, PGAGING_YOUNG, PGCARRIED, PGSCAN_KSWAPD, PGSTEAL_KSWAPD, PROMOTE_REFUSED, TIER, TWO_STEP, VMA_END, VMA_MEMCG, VMA_ORDER,
+    VMA_START, WMARK_HIGH, WMARK_LOW, WMARK_MIN, WMARK_PROMO,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from klrubench.simulate import System
+
+MIN_LRU_BATCH = 64  # pages isolated at a time, and the look-around window
+MAX_LRU_BATCH = 4096  # folios examined before others may run
+DEF_PRIORITY = 12
+
+
+def set_watermarks(system: System) -> None:
+    """min, low, high and promo watermarks of each node (4 KiB pages): gap = max(min / 4, managed * factor / 10000).
+
+    Computed for the full-size node, then scaled. min_free_kbytes is spread over nodes by size; the kernel's default is
+    4 * sqrt(total KiB), within 128 .. 262144 KiB (init_per_zone_wmark_min).
+    """
+    node, fold = system.mm.node, system.fold
+    managed = [int(pages) * fold for pages in node[:, CAPACITY]]
+    asked = system.sysctl("vm.min_free_kbytes")
+    min_free_kib = asked or min(262144, max(128, int(math.sqrt(sum(managed) * 4 * 16))))
+    for index, pages in enumerate(managed):
+        low = (min_free_kib // 4) * pages // sum(managed)
+        gap = max(low // 4, pages * system.sysctl("vm.watermark_scale_factor") // 10_000)
+        marks = [low, low + gap, low + 2 * gap, low + 3 * gap]
+        node[index, [WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARK_PROMO]] = [max(1, round(mark / fold)) for mark in marks]
+    for index in range(len(node)):
+        below = [k for k in range(len(node)) if node[k, TIER] > node[index, TIER]]
+        below.sort(key=lambda k: (node[k, TIER], system.machine.nodes[k].read_ns[index % len(system.machine.nodes[k].read_ns)], k))
+        node[index, DEMOTION_TARGET] = below[0] if below and system.sysctl("demotion_enabled") else -1
+
+
+@njit
+def look_around(mm, page, lruvec, node):
+    """An evictor that meets a young PTE also clears and counts up to 63 neighbours; True if the page itself was young.
+
+    Window: within the PMD and the VMA; 64 pages around, shifted at the edges.
+    """
+    if not mm.pte[page] & np.uint8(ACCESSED):
+        return False
+    row = mm.vma[vma_of(mm, page)]
+    if row[VMA_ORDER] > 0:
+        mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
+        return True
+    table = page >> TABLE_SHIFT
+    first = max(row[VMA_START], table << TABLE_SHIFT)
+    last = min(row[VMA_END], (table + 1) << TABLE_SHIFT)
+    if last - first > MIN_LRU_BATCH:
+        if page - first < MIN_LRU_BATCH // 2:
+            last = first + MIN_LRU_BATCH
+        elif last - page < MIN_LRU_BATCH // 2:
+            first = last - MIN_LRU_BATCH
+        else:
+            first, last = page - MIN_LRU_BATCH // 2, page + MIN_LRU_BATCH // 2
+    young = 1
+    for other in range(first, last):
+        state = mm.pte[other]
+        if other == page or not state & np.uint8(ACCESSED) or np.int64(state & np.uint8(NODE_MASK)) != node:
+            continue
+        mm.pte[other] = state & np.uint8(0xFF ^ ACCESSED)
+        young += 1
+        folio_update_gen(mm, other, lruvec)
+    mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
+    if young * DENSE_SHARE >= last - first:
+        bloom_update(mm, lruvec, mm.lru[lruvec, MAX_SEQ], table)
+    return True
+
+
+@njit
+def referenced(mm, page, lruvec, node):
+    """folio_referenced: the accessed bit, or the one that idle page tracking saved in PG_young."""
+    young = look_around(mm, page, lruvec, node)
+    if mm.folio[page] & np.uint8(YOUNG):
+        young = True
+    if young:
+        mm.folio[page] &= np.uint8(0xFF ^ (YOUNG | IDLE))
+    return young
+
+
+@njit
+def keeps_page(mm, page, young):
+    """The reference check of an isolated folio: True if it stays (folio_check_references).
+
+    Up to 6.13: young once: keep and mark; marked before: activate. From 6.14: first time keep, second time activate.
+    """
+    if not young:
+        return False
+    flags = mm.folio[page]
+    if flags & np.uint8(REFERENCED | WORKINGSET):
+        mm.folio[page] = (flags & np.uint8(0xFF ^ REFERENCED)) | np.uint8(ACTIVE | WORKINGSET)
+    else:
+        mm.folio[page] = flags | np.uint8(REFERENCED)
+    return True
+
+
+@njit
+def evict_folios(mm, lruvec, node, wanted, examine, fold):
+    """Take folios from the tail of the oldest generation, demote those not young; returns (examined, demoted pages).
+
+    A folio whose generation a walk has changed is only moved to its list. Stops after `examine` folios or `wanted` pages.
+    """
+    row = mm.lru[lruvec]
+    target = mm.node[node, DEMOTION_TARGET]
+    examined = demoted = np.int64(0)
+    for file in range(1, -1, -1):
+        if row[MIN_SEQ_ANON + file] + MIN_NR_GENS > row[MAX_SEQ]:
+            continue
+        generation = row[MIN_SEQ_ANON + file] % MAX_NR_GENS
+        head = list_head(mm, lruvec, generation, file)
+        while examined < examine and demoted < wanted and mm.lru_prev[head] != head:
+            page = np.int64(mm.lru_prev[head])
+            examined += 1
+            own = np.int64(mm.folio[page] & np.uint8(GEN_MASK)) - 1
+            if own != generation:
+                list_del(mm, page)
+                list_add(mm, page, list_head(mm, lruvec, own, file), False)
+                continue
+            lru_isolate(mm, page, True)
+            if keeps_page(mm, page, referenced(mm, page, lruvec, node)):
+                lru_add(mm, page, False)
+                continue
+            moved = demote_isolated(mm, page, target, fold)
+            demoted += moved
+            if moved == 0:
+                mm.stat[DEMOTE_FAIL] += folio_nr_pages(mm, page)
+                return examined, demoted
+    return examined, demoted
+
+
+@njit
+def shrink_lruvec(mm, lruvec, memcg, node, priority, wanted, examine, fold, walk):
+    """One round of reclaim on a lruvec; returns (folios examined, pages demoted, whether a generation was made)."""
+    aged = False
+    try_to_inc_min_seq(mm, lruvec)
+    if should_run_aging(mm, lruvec):
+        if priority == DEF_PRIORITY:
+            return 0, 0, False  # at the default priority reclaim does not age
+        aged = try_to_inc_max_seq(mm, lruvec, memcg, node, 0, walk)
+        if not aged:
+            return 0, 0, False
+    evictable = np.int64(0)
+    for k in range(MAX_NR_GENS * 2):
+        evictable += mm.lru[lruvec, NR_PAGES + k]
+    examine = min(examine, max(np.int64(1), evictable >> priority))
+    examined, demoted = evict_folios(mm, lruvec, node, wanted, examine, fold)
+    mm.stat[PGSCAN_KSWAPD] += examined
+    mm.stat[PGSTEAL_KSWAPD] += demoted
+    return examined, demoted, aged
+
+
+class Kswapd:
+    """kswapd of one top- or middle-tier node: sleeps until woken, then demotes until the node is balanced.
+
+    Balanced: free >= high watermark, or promo where memory tiering asks for it (kernel.numa_balancing bit 2, or our switch
+    that lets any refused promotion wake kswapd).
+    """
+
+    metadata_bytes = 0
+
+    def __init__(self, node: int) -> None:
+        self.node = node
+
+    def attach(self, system: System) -> None:
+        """Start the thread."""
+        self.walk = np.zeros(N_WALK, np.int64)
+        system.daemon("kswapd", self.run, parked=True, wake_word=(self.node, KSWAPD_WAKE))
+
+    def target_free(self, system: System) -> int:
+        """Free pages at which the node counts as balanced."""
+        return int(system.mm.node[self.node, WMARK_PROMO if system.balance_to_promo else WMARK_HIGH])
+
+    def run(self, system: System) -> Iterator[Any]:
+        """The thread: one loop a wake."""
+        mm, node = system.mm, self.node
+        while True:
+            mm.node[node, KSWAPD_WAKE] = 0
+            mm.stat[KSWAPD_WAKES] += 1
+            yield from self.balance(system)
+            mm.node[node, KSWAPD_WAKE] = 0
+            yield system.parked
+
+    def balance(self, system: System) -> Iterator[Any]:
+        """Reclaim at rising priority until balanced or nothing more can be had."""
+        mm, node = system.mm, self.node
+        priority = DEF_PRIORITY
+        if mm.node[node, DEMOTION_TARGET] < 0:
+            return
+        batch = max(1, MIN_LRU_BATCH // system.fold)
+        while priority >= 1 and mm.node[node, FREE] < self.target_free(system) + batch:
+            progress = 0
+            for memcg in range(system.n_memcgs):
+                wanted = self.target_free(system) + batch - int(mm.node[node, FREE])
+                if wanted <= 0:
+                    break
+                before = mm.stat[[PGAGING_PTE, PGAGING_YOUNG, PGCARRIED]]
+                examined, demoted, _aged = shrink_lruvec(
+                    mm, memcg * len(mm.node) + node, memcg, node, priority, wanted, max(1, MAX_LRU_BATCH // system.fold), system.fold, self.walk
+                )
+                pte, young, carried = mm.stat[[PGAGING_PTE, PGAGING_YOUNG, PGCARRIED]] - before
+                system.charge(aging_pte=pte, aging_young=young, carry_page=carried)
+                system.charge(kswapd_scan=examined, kswapd_page=demoted)
+                progress += demoted
+                yield
+            if not progress:
+                priority -= 1
+
+

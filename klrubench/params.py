@@ -1,0 +1,146 @@
+"""Parameters declared once: defaults, command line, validation, `describe` and search space come from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, get_type_hints
+
+from klrubench.errors import ParameterError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Param:
+    """One declared parameter of a policy or workload.
+
+    Attributes:
+        default: value when none is given.
+        low, high: inclusive range of legal values (numbers only).
+        log: whether a search should walk the range in its logarithm.
+        choices: the legal values, when there are only a few.
+        help: what it means, in a few words.
+        origin: where the default comes from (kernel constant, paper).
+        unit: unit of the value where the name does not say it.
+    """
+
+    default: Any
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[Any, ...] | None = None
+    help: str = ""
+    origin: str = ""
+    unit: str = ""
+
+    def range_text(self) -> str:
+        """The legal values as `describe` prints them."""
+        if self.choices is not None:
+            return ", ".join(str(choice) for choice in self.choices)
+        if self.low is None and self.high is None:
+            return ""
+        return f"{_plain(self.low)}-{_plain(self.high)}{' log' if self.log else ''}"
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.15g}"
+
+
+def param(
+    default: Any,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    log: bool = False,
+    choices: tuple[Any, ...] | None = None,
+    help: str = "",  # noqa: A002  (the word a reader expects)
+    origin: str = "",
+    unit: str = "",
+) -> Any:
+    """Declare a parameter in a class body: `interval_ms: float = param(2000, low=10, high=60_000)`."""
+    return Param(default, low, high, log, choices, help, origin, unit)
+
+
+class Parameterised:
+    """Base of policies and workloads: keyword arguments are checked against the declared parameters.
+
+    Raises:
+        ParameterError: a value is of the wrong type or out of range (all faults in one line).
+        UnknownNameError: no such parameter.
+    """
+
+    parameters: ClassVar[dict[str, Param]] = {}
+    kind: ClassVar[str] = "component"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = {name: value for name, value in vars(cls).items() if isinstance(value, Param)}
+        cls.parameters = {**cls.parameters, **own}
+        for name, declared in own.items():
+            setattr(cls, name, declared.default)
+
+    def __init__(self, **values: Any) -> None:
+        self.values = validate(type(self), values)
+        for name, value in self.values.items():
+            setattr(self, name, value)
+
+    @classmethod
+    def name(cls) -> str:
+        """The name a person types: that of the file, given by the loader."""
+        return getattr(cls, "_registered_name", cls.__name__.lower())
+
+    def label(self) -> str:
+        """Name and the parameters that differ from their defaults: `klruscand:interval_ms=500`."""
+        changed = [f"{k}={_show(v)}" for k, v in self.values.items() if v != self.parameters[k].default]
+        return self.name() + (":" + ",".join(changed) if changed else "")
+
+
+def _show(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@lru_cache(maxsize=256)
+def _model(cls: type[Parameterised]) -> Any:
+    from typing import Literal
+
+    from pydantic import ConfigDict, Field, create_model
+
+    hints = get_type_hints(cls)
+    fields: dict[str, Any] = {}
+    for name, declared in cls.parameters.items():
+        kind = Literal[declared.choices] if declared.choices else hints.get(name, type(declared.default))
+        fields[name] = (kind, Field(declared.default, ge=declared.low, le=declared.high))
+    config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    return create_model(f"{cls.__name__}Parameters", __config__=config, **fields)
+
+
+def validate(cls: type[Parameterised], values: dict[str, Any]) -> dict[str, Any]:
+    """The full set of parameter values, defaults filled in, each of its declared type."""
+    from pydantic import ValidationError
+
+    for name in values:
+        if name not in cls.parameters:
+            raise UnknownNameError(f"parameter of {cls.kind} {cls.name()}", name, cls.parameters)
+    try:
+        return dict(_model(cls)(**values).model_dump(mode="json"))
+    except ValidationError as error:
+        faults = [_fault(cls, fault) for fault in error.errors(include_url=False)]
+        raise ParameterError("; ".join(faults)) from None
+
+
+def _fault(cls: type[Parameterised], fault: Any) -> str:
+    name = ".".join(str(part) for part in fault["loc"][:1])
+    legal = cls.parameters[name].range_text() if name in cls.parameters else ""
+    reason = str(fault["msg"])[0].lower() + str(fault["msg"])[1:]
+    return f"{cls.name()}.{name}={fault['input']!r}: {reason}{f' (legal: {legal})' if legal else ''}"
+
+
+def parse_spec(text: str) -> tuple[str, dict[str, Any]]:
+    """Split `NAME[:k=v,...]` as typed on a command line into a name and raw parameter values."""
+    name, _, rest = text.partition(":")
+    values: dict[str, Any] = {}
+    for item in filter(None, rest.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals or not key or not value:
+            raise ParameterError(f"'{item}' in '{text}': write NAME:key=value,key=value")
+        values[key.strip()] = value.strip()
+    return name.strip(), values

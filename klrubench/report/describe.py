@@ -1,0 +1,160 @@
+"""What `describe` prints: facts of a policy or workload, from its declarations alone."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from klrubench.params import Param, Parameterised
+from klrubench.report.text import WIDTH, Column, table, wrapped
+
+_LABEL = 14
+_POLICY_FACTS = ("source", "status", "chain", "sees", "blind", "not_modelled")
+_WORKLOAD_FACTS = ("source", "calibration", "seeds_change")
+_WORDS = {"blind": "blind when", "not_modelled": "not modelled", "seeds_change": "seeds change"}
+
+
+def component_info(component: type[Parameterised], shared: Mapping[str, Param] | None = None) -> dict[str, Any]:
+    """The facts of a policy or workload class as plain data.
+
+    Args:
+        component: the class, as its loader gives it.
+        shared: parameters that all of its kind have; they are listed apart.
+    """
+    names = _POLICY_FACTS if component.kind == "policy" else _WORKLOAD_FACTS
+    facts = {name: getattr(component, name, "") for name in names}
+    listed = [_parameter(name, declared) for name, declared in component.parameters.items()]
+    own = [item for item in listed if item["name"] not in (shared or {})]
+    return {
+        "kind": component.kind,
+        "name": component.name(),
+        "summary": _summary(component),
+        "text": _body(component),
+        **{name: text for name, text in facts.items() if text},
+        **({"role": component.role} if hasattr(component, "role") else {}),
+        **({"control": True} if getattr(component, "control", False) else {}),
+        "sysctls": dict(getattr(component, "sysctls", {})),
+        "parameters": own,
+        "shared_parameters": [item for item in listed if item not in own],
+    }
+
+
+def _summary(component: type) -> str:
+    return _document(component).partition("\n\n")[0].replace("\n", " ").rstrip(".")
+
+
+def _body(component: type) -> str:
+    body = _document(component).partition("\n\n")[2]
+    return " ".join(body.split())
+
+
+def _document(component: type) -> str:
+    own = component.__dict__.get("__doc__") or ""
+    return inspect.cleandoc(own)
+
+
+def _parameter(name: str, declared: Param) -> dict[str, Any]:
+    return {
+        "name": name,
+        "default": declared.default,
+        "low": declared.low,
+        "high": declared.high,
+        "log": declared.log,
+        "choices": list(declared.choices) if declared.choices is not None else None,
+        "range": declared.range_text(),
+        "meaning": declared.help + (f" ({declared.unit})" if declared.unit else ""),
+        "from": declared.origin,
+    }
+
+
+def component_text(info: Mapping[str, Any], width: int = WIDTH) -> str:
+    """A policy or workload in the form of a card: facts, then the table of parameters."""
+    lines = _fact(str(info["name"]), str(info["summary"]) or "(no description)", width)
+    lines += _fact("", str(info.get("text", "")), width) if info.get("text") else []
+    lines += _fact("kind", _kind(info), width)
+    for name in ("source", "status", "chain"):
+        lines += _fact(name, str(info[name]), width) if info.get(name) else []
+    lines += _fact("sysctls", _settings(info["sysctls"]), width) if info.get("sysctls") else []
+    lines += parameter_table(info["parameters"], width)
+    for name in ("sees", "blind", "not_modelled", "calibration", "seeds_change"):
+        lines += _fact(_WORDS.get(name, name), str(info[name]), width) if info.get(name) else []
+    if info.get("shared_parameters"):
+        lines += ["", f"parameters that every {info['kind']} has"]
+        lines += parameter_table(info["shared_parameters"], width)
+    return "\n".join([*lines, "", *_example(info, width)])
+
+
+def _kind(info: Mapping[str, Any]) -> str:
+    words = {"policy": "policy", "bound": "policy (a bound, not a contestant)", "control": "policy (a control)"}
+    if info["kind"] == "policy":
+        return words.get(str(info.get("role")), str(info.get("role")))
+    return f"{info['kind']}{' (a negative control: left out of medians)' if info.get('control') else ''}"
+
+
+def _example(info: Mapping[str, Any], width: int) -> list[str]:
+    letter = "p" if info["kind"] == "policy" else "w"
+    item = next((item for item in [*info["parameters"], *info.get("shared_parameters", [])]), None)
+    values = f":{item['name']}={_value(item['default'])}" if item else ""
+    return _fact("try", f"klrubench compare -{letter} {info['name']}{values}", width)
+
+
+def _fact(label: str, text: str, width: int) -> list[str]:
+    first, *rest = wrapped(text, width - _LABEL)
+    return [f"{label:<{_LABEL - 1}} {first}".rstrip(), *(" " * _LABEL + line for line in rest)]
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def parameter_table(parameters: Sequence[Mapping[str, Any]], width: int = WIDTH) -> list[str]:
+    """Name, default, range, meaning and origin of each parameter; the meaning wraps where it must."""
+    if not parameters:
+        return _fact("parameters", "none", width)
+    origin = [str(item["from"]) for item in parameters]
+    fixed_columns = [
+        Column(("parameter",), [str(item["name"]) for item in parameters], left=True, gap=0),
+        Column(("default",), [_value(item["default"]) for item in parameters]),
+        Column(("range",), [str(item["range"]) for item in parameters], left=True, gap=2),
+    ]
+    ranges = _cut(fixed_columns[2], 30)
+    taken = sum(column.space for column in fixed_columns) + 4
+    room = max(24, width - taken - min(24, max(len(text) for text in (*origin, "from"))))
+    return _spread(
+        fixed_columns, ranges, [str(item["meaning"]) for item in parameters], origin, room, width - taken - room
+    )
+
+
+def _cut(column: Column, most: int) -> list[list[str]]:
+    wrapped_cells = [wrapped(text, most) for text in column.cells]
+    column.cells = [cell[0] for cell in wrapped_cells]
+    return wrapped_cells
+
+
+def _spread(
+    columns: list[Column], ranges: list[list[str]], meanings: list[str], origins: list[str], room: int, last: int
+) -> list[str]:
+    """Rows of a table in which three columns may take several lines."""
+    rows: list[tuple[str, ...]] = []
+    for number, (meaning, origin) in enumerate(zip(meanings, origins, strict=True)):
+        texts = (ranges[number], wrapped(meaning, room), wrapped(origin, max(12, last)))
+        for line in range(max(len(text) for text in texts)):
+            fixed_cells = [columns[0].cells[number], columns[1].cells[number]] if line == 0 else ["", ""]
+            rows.append((*fixed_cells, *(text[line] if line < len(text) else "" for text in texts)))
+    heads = ("parameter", "default", "range", "meaning", "from")
+    return table(
+        [
+            Column(
+                (head,), [row[index] for row in rows], left=index != 1, gap=0 if index == 0 else 1 if index == 1 else 2
+            )
+            for index, head in enumerate(heads)
+            if any(row[index] for row in rows)
+        ]
+    )

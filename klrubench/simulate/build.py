@@ -1,0 +1,151 @@
+"""From (machine, workload, policy, seed) to a system with every page placed, ready to run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from klrubench.engine.bits import NODE_MASK, TABLE_SHIFT
+from klrubench.engine.random import stream_key
+from klrubench.errors import CapacityError, ScaleError
+from klrubench.mm.mglru.bloom import BLOOM_FILTER_SHIFT
+from klrubench.mm.state import CAPACITY, MM_USED, TIER, new_mm
+from klrubench.mm.vmscan import Kswapd, set_watermarks
+from klrubench.simulate.feed import hottest, shared_feed
+from klrubench.simulate.placement import place
+from klrubench.simulate.system import PS_PER_S, System, Tenant
+from klrubench.simulate.timing import resolve_timing, simulated_touches
+from klrubench.workload import Layout
+
+if TYPE_CHECKING:
+    from klrubench.machine import Machine
+    from klrubench.policy import Policy
+    from klrubench.simulate.loop import Options
+    from klrubench.workload import Workload
+
+SLACK = 1.08  # room beyond its share that a node sized by ratio has: watermarks, migration, the bounds
+LEAST_PAGES = 2048
+BLOCK = 1 << TABLE_SHIFT
+
+
+def layout_of(machine: Machine, workload: Workload, seed: int, duration_s: float, fold: int) -> Layout:
+    """Sizes of a tenant's simulated address space.
+
+    Raises:
+        ScaleError: too few pages are left for a sample.
+    """
+    full = workload.full_pages()
+    pages = -(-full // fold)
+    if workload.page == "2m":
+        pages = -(-pages // BLOCK) * BLOCK
+    if pages < LEAST_PAGES:
+        fit = max(1, 1 << max(0, (full // LEAST_PAGES).bit_length() - 1))
+        raise ScaleError(f"scale 1/{fold} leaves {pages} pages of {workload.footprint_gib:g} GiB; use --scale 1/{fit} or larger")
+    touches = simulated_touches(resolve_timing(machine, workload), workload, duration_s, fold)
+    return Layout(full, pages, fold, seed, touches, duration_s)
+
+
+def node_pages(machine: Machine, footprint_pages: int, place_all: str | None, fold: int) -> list[int]:
+    """Simulated capacity of each node; nodes without a capacity get their share of the footprint.
+
+    A bound that keeps all pages in one tier gets that tier enlarged to hold them.
+    """
+    sizes = []
+    for index, (node, share) in enumerate(zip(machine.nodes, machine.node_shares(), strict=True)):
+        if share is None:
+            sizes.append(int(round((node.capacity_gib or 0) * (1 << 18))) // fold)
+            continue
+        whole = share * footprint_pages * (1.0 if index in machine.top_nodes else SLACK)
+        mine = machine.top_nodes if place_all == "top" else machine.lower_nodes if place_all == "lower" else ()
+        if index in mine:
+            whole = max(whole, footprint_pages * SLACK / len(mine))
+        sizes.append(int(whole) // fold)
+    return [max(BLOCK, size) for size in sizes]
+
+
+def placement_of(workload: Workload, policy: Policy) -> str:
+    """Where pages start: the policy's bound if it is one, else the workload's choice."""
+    return {"top": "top", "lower": "lower", "truth": "truth"}.get(policy.place or "", workload.placement)
+
+
+def build(machine: Machine, workload: Workload, policy: Policy, seed: int, duration_s: float, fold: int, options: Options) -> System:
+    """A system at virtual time 0, pages placed, kswapd ready, the policy not yet started."""
+    members = workload.tenants()
+    layouts = [
+        layout_of(machine, member, int(stream_key(seed, f"tenant {k}")) if k else seed, duration_s, fold) for k, member in enumerate(members)
+    ]
+    feeds = [shared_feed(member, layout, options.chunk) for member, layout in zip(members, layouts, strict=True)]
+    vmas, firsts = [], []
+    for k, (member, layout) in enumerate(zip(members, layouts, strict=True)):
+        huge = member.page == "2m"
+        firsts.append(sum(-(-pages // BLOCK) * BLOCK for pages, *_ in vmas))
+        vmas += [(vma.pages >> (TABLE_SHIFT if huge else 0), k, vma.file, TABLE_SHIFT if huge else 0) for vma in member.vmas(layout)]
+    start = placement_of(workload, policy)
+    footprint = sum(member.full_pages() for member in members)
+    sizes = node_pages(machine, footprint, start if start in ("top", "lower") else None, fold)
+    simulated = sum(layout.pages for layout in layouts)
+    if sum(sizes) < simulated:
+        has = " + ".join(f"{node.name} {size * fold / (1 << 18):.3g}" for node, size in zip(machine.nodes, sizes, strict=True))
+        raise CapacityError(f"footprint {footprint / (1 << 18):g} GiB does not fit {machine.name} ({has} GiB)")
+    bloom = max(64, (1 << BLOOM_FILTER_SHIFT) // fold)
+    mm = new_mm(vmas, sizes, [node.tier for node in machine.nodes], len(members), bloom)
+    tenants: list[Tenant] = []
+    system = System(machine, mm, tenants, fold, seed, options.daemon_cpus, options.phases, len(members))
+    for k, (member, feed) in enumerate(zip(members, feeds, strict=True)):
+        pages = (firsts[k + 1] if k + 1 < len(firsts) else len(mm.pte)) - firsts[k]
+        timing = resolve_timing(machine, member)
+        tenant = Tenant(k, member, timing, feed, firsts[k], pages, system)
+        if member.busy_s > 0 and member.idle_s > 0:
+            tenant.busy_touches = max(1, feed.layout.touch_at_s(member.busy_s * duration_s / simulated_span(member, duration_s)))
+            tenant.idle_ps = int(member.idle_s * PS_PER_S)
+        tenants.append(tenant)
+    system.allocate_engine()
+    set_watermarks(system)
+    place_pages(system, start)
+    system.mm.lru[:, MM_USED] = 1
+    for node in range(len(sizes)):
+        if mm.node[node, TIER] < mm.node[:, TIER].max():
+            system.add(Kswapd(node))
+    return system
+
+
+def simulated_span(workload: Workload, duration_s: float) -> float:
+    """Seconds of work, sleep left out, in a run of `duration_s`."""
+    return duration_s * workload.busy_s / (workload.busy_s + workload.idle_s)
+
+
+def place_pages(system: System, start: str) -> None:
+    """Allocate all pages before access 0."""
+    machine, mm = system.machine, system.mm
+    zonelist = sorted(range(len(machine.nodes)), key=lambda k: (machine.nodes[k].tier, machine.nodes[k].read_ns[machine.cpu_nodes[0]], k))
+    if start == "lower":
+        zonelist = [k for k in zonelist if k in machine.lower_nodes]
+    orders, heats = [], []
+    for tenant in system.tenants:
+        order = tenant.workload.init_order(tenant.feed.layout)
+        if order is None:
+            order = np.concatenate([np.arange(row[0], row[1]) for row in mm.vma if row[2] == tenant.index]) - tenant.first_page
+        elif tenant.feed.shift:
+            order = np.unique(order >> tenant.feed.shift)
+        orders.append(order.astype(np.int64) + tenant.first_page)
+        if start in ("hot_on_lower", "truth"):
+            heat = tenant.feed.truth().sum(axis=0, dtype=np.int64)
+            heats.append(heat[order] if len(heat) > int(order.max()) else np.zeros(len(order), np.int64))
+    order = np.concatenate(orders)
+    if heats:
+        heat = np.concatenate(heats)
+        order = order[hottest(heat if start == "truth" else -heat, len(order))]
+    elif start == "random":
+        order = system.rng("placement").permutation(order)
+    where = " and ".join(f"{machine.nodes[k].name} ({mm.node[k, CAPACITY] * system.fold / (1 << 18):.3g} GiB)" for k in zonelist)
+    place(mm, order, zonelist, where)
+
+
+def top_pages(system: System) -> int:
+    """4 KiB pages resident on the top tier."""
+    total = 0
+    for first, last, order in system.mm.vma[:, [0, 1, 4]]:
+        node = system.mm.pte[first:last] & NODE_MASK
+        total += int(np.isin(node, system.machine.top_nodes).sum()) << order
+    return total

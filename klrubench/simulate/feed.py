@@ -1,0 +1,156 @@
+"""The stream of one tenant, made once and shared by every policy that runs it: chunks in memory, truth beside them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from klrubench.engine.access import AHEAD
+from klrubench.engine.bits import CACHED_BIT, ID_MASK, TABLE_SHIFT
+from klrubench.engine.jit import njit
+
+if TYPE_CHECKING:
+    from klrubench.workload import Layout, Workload
+
+KEEP_WORDS = 3 << 26  # a stream of up to 800 MB stays in memory; a longer one is made again for each run
+CHUNK = 1 << 16  # 256 KiB of stream: in L2 when it is made and used
+WINDOW_S = 10.0  # truth is counted in windows of about this length
+HORIZON = 3  # windows that a promotion is judged by
+MAX_WINDOWS = 30
+YOUNG_S = 2.0  # klruscand's interval, for the share of pages young
+
+
+@njit
+def shift_ids(words, shift):
+    """Turn 4 KiB page numbers into 2 MiB leaf numbers, flags kept."""
+    for k in range(len(words)):
+        word = words[k]
+        words[k] = (word & np.uint32(0xC0000000)) | ((word & np.uint32(ID_MASK)) >> np.uint32(shift))
+
+
+@njit
+def count_touches(words, counts):
+    """Add the touches that miss the CPU cache to `counts` (u32 a page)."""
+    for k in range(len(words)):
+        if not words[k] & np.uint32(CACHED_BIT):
+            counts[words[k] & np.uint32(ID_MASK)] += 1
+
+
+@njit
+def mark_touched(words, seen):
+    """Set `seen` (u8 a page) for every page touched."""
+    for k in range(len(words)):
+        seen[words[k] & np.uint32(ID_MASK)] = 1
+
+
+class Feed:
+    """The stream of (workload, layout), seekable; and what the future holds: touches by window and page."""
+
+    def __init__(self, workload: Workload, layout: Layout, chunk: int = CHUNK) -> None:
+        self.layout, self.chunk = layout, chunk
+        self.stream = workload.stream(layout)
+        self.shift = TABLE_SHIFT if workload.page == "2m" else 0
+        self.pages = -(-layout.pages >> self.shift) if self.shift else layout.pages
+        self.keep = layout.accesses <= KEEP_WORDS
+        size = layout.accesses if self.keep else chunk
+        self.words = np.zeros(size + AHEAD + 64, np.uint32)
+        self.ready = 0  # kept: words made so far; otherwise: number of the first word in the buffer
+        self.held = 0
+        self._truth: np.ndarray | None = None
+        self._young: float | None = None
+        self._best: dict[int, np.ndarray] = {}
+
+    def _fill(self, out: np.ndarray, first: int) -> None:
+        self.stream.fill(out, first)
+        if self.shift:
+            shift_ids(out, self.shift)
+
+    def window(self, first: int, limit: int) -> tuple[np.ndarray, int]:
+        """Words from touch `first` on: (array readable AHEAD past the count, count >= 1 and <= limit)."""
+        last = min(first + limit, self.layout.accesses)
+        if not self.keep:
+            count = min(last - first, self.chunk)
+            if not (self.ready <= first and first + count <= self.ready + self.held):
+                self.ready, self.held = first, min(self.chunk, self.layout.accesses - first)
+                self._fill(self.words[: self.held], first)
+            start = first - self.ready
+            return self.words[start:], min(count, self.held - start)
+        while self.ready < min(last, first + self.chunk):
+            end = min(self.ready + CHUNK, self.layout.accesses)
+            self._fill(self.words[self.ready : end], self.ready)
+            self.ready = end
+        count = min(last, self.ready) - first
+        if self.chunk < CHUNK:
+            count = min(count, self.chunk)
+        return self.words[first:], count
+
+    def windows(self) -> int:
+        """Number of truth windows in the run."""
+        return int(max(1, min(MAX_WINDOWS, round(self.layout.duration_s / WINDOW_S))))
+
+    def window_start(self, index: int) -> int:
+        """First touch of a truth window."""
+        return self.layout.accesses * index // self.windows()
+
+    def truth(self) -> np.ndarray:
+        """u32 [windows, pages]: touches that miss the CPU cache."""
+        if self._truth is None:
+            counts = np.zeros((self.windows(), self.pages), np.uint32)
+            for index in range(len(counts)):
+                first, last = self.window_start(index), self.window_start(index + 1)
+                while first < last:
+                    words, count = self.window(first, last - first)
+                    count_touches(words[:count], counts[index])
+                    first += count
+            self._truth = counts
+        return self._truth
+
+    def best_sets(self, capacity: int) -> np.ndarray:
+        """u32 a page: bit w set if the page is among the `capacity` most touched of the windows w .. w + 2."""
+        if capacity not in self._best:
+            counts, best = self.truth(), np.zeros(self.pages, np.uint32)
+            for index in range(len(counts)):
+                total = counts[index : index + HORIZON].sum(axis=0, dtype=np.int64)
+                best[hottest(total, capacity)] |= np.uint32(1 << index)
+            self._best[capacity] = best
+        return self._best[capacity]
+
+    def young_share(self) -> float:
+        """Mean share of pages touched within 2 s, over five places of the run (unloaded all-DRAM time)."""
+        if self._young is None:
+            n = min(self.layout.accesses, max(1, self.layout.touch_at_s(YOUNG_S)))
+            shares = []
+            for part in range(5):
+                seen = np.zeros(self.pages, np.uint8)
+                first = (self.layout.accesses - n) * part // 4
+                last = first + n
+                while first < last:
+                    words, count = self.window(first, last - first)
+                    mark_touched(words[:count], seen)
+                    first += count
+                shares.append(float(seen.mean()))
+            self._young = float(np.mean(shares))
+        return self._young
+
+
+def hottest(counts: np.ndarray, capacity: int) -> np.ndarray:
+    """Indices of the `capacity` largest counts; ties go to the lowest page number."""
+    order = np.argsort(-counts.astype(np.int64), kind="stable")
+    return order[:capacity]
+
+
+_feeds: OrderedDict[Any, Feed] = OrderedDict()
+
+
+def shared_feed(workload: Workload, layout: Layout, chunk: int) -> Feed:
+    """The feed of (workload, layout), kept for the next policy of this process; only the latest few are kept."""
+    key = (type(workload), tuple(sorted(workload.values.items())), str(workload.content()), layout, chunk)
+    if key in _feeds:
+        _feeds.move_to_end(key)
+        return _feeds[key]
+    while _feeds and (len(_feeds) >= 4 or sum(feed.words.nbytes for feed in _feeds.values()) > 1 << 29):
+        _feeds.popitem(last=False)
+    _feeds[key] = Feed(workload, layout, chunk)
+    return _feeds[key]

@@ -1,0 +1,54 @@
+"""Where pages are before access 0: allocated in the workload's own order, accessed bits left set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from klrubench.engine.bits import ACCESSED, ACTIVE, DIRTY
+from klrubench.engine.jit import njit
+from klrubench.errors import CapacityError
+from klrubench.mm.lru import folio_nr_pages, lru_add
+from klrubench.mm.migrate import alloc_frame
+from klrubench.mm.state import FREE, PGALLOC_SPILL, WMARK_LOW, WMARK_MIN
+
+if TYPE_CHECKING:
+    from klrubench.mm.state import Mm
+
+
+@njit
+def allocate(mm, order, zonelist):
+    """Fault pages in, in that order: the first node of the zonelist above its low watermark, else above min; pages left over."""
+    for k in range(len(order)):
+        page = np.int64(order[k])
+        pages = folio_nr_pages(mm, page)
+        chosen = -1
+        for mark in (WMARK_LOW, WMARK_MIN):
+            for z in range(len(zonelist)):
+                node = zonelist[z]
+                if mm.node[node, FREE] - pages >= mm.node[node, mark]:
+                    chosen = node
+                    mm.stat[PGALLOC_SPILL] += pages * (z > 0)
+                    break
+            if chosen >= 0:
+                break
+        if chosen < 0:
+            return len(order) - k
+        frame = alloc_frame(mm, chosen, pages)
+        mm.pfn[page], mm.frame_page[frame] = frame, page
+        mm.pte[page] = np.uint8(chosen) | np.uint8(ACCESSED | DIRTY)
+        mm.folio[page] = np.uint8(ACTIVE)
+        lru_add(mm, page, False)
+    return 0
+
+
+def place(mm: Mm, order: np.ndarray, zonelist: list[int], where: str) -> None:
+    """Allocate every page of `order` (ids) from `zonelist`.
+
+    Raises:
+        CapacityError: the nodes are full before all pages are placed.
+    """
+    left = allocate(mm, order.astype(np.int64), np.array(zonelist, np.int64))
+    if left:
+        raise CapacityError(f"{left} of {len(order)} pages do not fit the {where}; take a larger node or a smaller footprint")

@@ -1,0 +1,484 @@
+"""The machine while it runs: what policies and mechanisms may ask of it. Daemons, deadlines, charges, scale."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from klrubench.engine.access import CLOCK, GAP, LOG_FULL, N_CATEGORIES, OP_BINS, STALL, TENANT_WORDS, TOUCH, run_touches
+from klrubench.engine.bits import NODE_MASK
+from klrubench.engine.latency import CACHE_PS, COMPUTE_PS, CPU_SHARE, FOLD, MLP, NODE_COLUMNS, QUANTUM_PS, TENANT_COLUMNS, THREADS, solve_latency
+from klrubench.engine.quantum import NEXT_PS, end_quantum, run_alone
+from klrubench.engine.random import stream_key
+from klrubench.errors import ScaleError
+from klrubench.mm.fault import no_fault
+from klrubench.mm.state import KSWAPD_WAKE, MM_USED, NOW_MS, TIER, TIERING, TWO_STEP, WAKE_ON_REFUSE, WINDOW, Mm
+
+if TYPE_CHECKING:
+    from klrubench.machine import Machine
+    from klrubench.simulate.feed import Feed
+    from klrubench.simulate.timing import Timing
+    from klrubench.workload import Workload
+
+PS_PER_MS = 1_000_000_000
+PS_PER_S = 1_000_000_000_000
+FOREVER = 1 << 62
+EMPTY_LOG = np.zeros((0, 2), np.int64)
+
+
+class Parked:
+    """Yielded by a daemon that waits to be woken."""
+
+
+@dataclass(frozen=True)
+class Sleep:
+    """Yielded by a daemon: sleep so many milliseconds after the work is done (`wheel`: rounded as the timer wheel does)."""
+
+    ms: float
+    wheel: bool = True
+
+
+@dataclass(frozen=True)
+class Until:
+    """Yielded by a daemon: sleep until a time, rounded by the timer wheel; no sleep if it has passed."""
+
+    ps: int
+
+
+@dataclass
+class Daemon:
+    """A kernel thread, or work done in a tenant's context (`tenant`)."""
+
+    name: str
+    steps: Iterator[Any]
+    tenant: Tenant | None
+    parked: bool = False
+    running_until: int = 0
+    spent_ps: float = 0.0
+    wake_word: tuple[int, int] | None = None
+    ticket: int = 0
+
+
+@dataclass
+class Tenant:
+    """One address space and its threads."""
+
+    index: int
+    workload: Workload
+    timing: Timing
+    feed: Feed
+    first_page: int
+    pages: int
+    system: System
+    slept_ps: int = 0
+    busy_touches: int = 0
+    idle_ps: int = 0
+
+    @property
+    def threads(self) -> int:
+        """Busy threads."""
+        return self.timing.threads
+
+    @property
+    def touches(self) -> int:
+        """Touches served so far."""
+        return int(self.system.state[self.index, TOUCH])
+
+    @property
+    def finished(self) -> bool:
+        """Whether the fixed work is done."""
+        return self.touches >= self.feed.layout.accesses
+
+    def runtime_ms(self) -> float:
+        """CPU time that each thread has had, ms (waiting for memory is CPU time; sleep is not)."""
+        clock = int(self.system.state[self.index, CLOCK]) if self.finished else max(int(self.system.state[self.index, CLOCK]), self.system.now_ps)
+        return (clock - self.slept_ps) / PS_PER_MS
+
+    def rss_mb(self) -> int:
+        """Resident set in MiB, full size."""
+        return -(-self.workload.full_pages() // 256)
+
+
+@dataclass(frozen=True)
+class Lruvec:
+    """(memcg, node) and its row in the lruvec table."""
+
+    memcg: int
+    node: int
+    index: int
+
+
+class System:
+    """One run's machine. Policies use the methods that follow `# for policies`."""
+
+    parked = Parked()
+
+    def __init__(self, machine: Machine, mm: Mm, tenants: list[Tenant], fold: int, seed: int, daemon_cpus: str, phases: bool, n_memcgs: int) -> None:
+        self.machine, self.mm, self.tenants, self.fold, self.seed = machine, mm, tenants, fold, seed
+        self.shared_cpus, self.phases = daemon_cpus == "shared", phases
+        self.n_memcgs = n_memcgs
+        self.now_ps = 0
+        self.sysctls = dict(machine.sysctls)
+        self.balance_to_promo = False
+        self.truth_counts: np.ndarray | None = None
+        self.best_capacity = 0
+        self.mechanisms: list[Any] = []
+        self.daemons: list[Daemon] = []
+        self.cpu_ps: dict[str, float] = {}
+        self.app_ps: dict[str, float] = {}
+        self.current: Daemon | None = None
+        self._events: list[tuple[int, int, int, Any]] = []
+        self._order = 0
+        self._marks: list[tuple[int, int, Callable[[], None]]] = []
+        self.fault, self.fault_ctx, self.fault_spent = no_fault, np.zeros(1, np.int64), lambda: 0
+        mm.setting[TWO_STEP] = int(machine.kernel_at_least("6.14"))
+        mm.setting[WINDOW] = -1
+        top = [k for k in machine.top_nodes if machine.nodes[k].cpus] or list(machine.top_nodes)
+        self.default_target = top[0]
+
+    def allocate_engine(self) -> None:
+        """Make the engine's state for the tenants; called once, when all are known."""
+        machine, t, k = self.machine, len(self.tenants), len(self.machine.nodes)
+        home = machine.cpu_nodes[0]
+        self.state = np.zeros((t, TENANT_WORDS), np.int64)
+        self.counts, self.at_start, self.mix = (np.zeros((t, N_CATEGORIES), np.int64) for _ in range(3))
+        self.other_ps, self.factor = np.zeros(t), np.ones(k)
+        self.params, self.node_params = np.zeros((t, TENANT_COLUMNS)), np.zeros((k, NODE_COLUMNS))
+        self.latency = np.zeros((t, k, 2))
+        self.cost, self.op_hist = np.zeros((t, N_CATEGORIES), np.int64), np.zeros((t, OP_BINS), np.int64)
+        self.quantum = np.array([QUANTUM_PS, 0], np.int64)
+        for node, where in enumerate(machine.nodes):
+            self.node_params[node] = where.read_gb_s / 1000, where.write_gb_s / 1000, where.load_alpha, where.load_beta
+            self.latency[:, node] = where.read_ns[home] * 1000, where.write_ns[home] * 1000
+        for tenant in self.tenants:
+            row, timing = self.params[tenant.index], tenant.timing
+            row[[COMPUTE_PS, MLP, THREADS]] = timing.compute_ns * 1000, timing.mlp, timing.threads
+            row[[FOLD, CACHE_PS, CPU_SHARE]] = self.fold, machine.cache_hit_ns * 1000, 1.0
+            if timing.open_loop:
+                self.state[tenant.index, GAP] = int(round(timing.touch_ns * 1000 * self.fold))
+
+    # --- for policies: time -------------------------------------------------------------------------------------------
+    @property
+    def now_ms(self) -> float:
+        """Virtual time in ms."""
+        return self.now_ps / PS_PER_MS
+
+    @property
+    def jiffies(self) -> int:
+        """Timer ticks since the start."""
+        return self.now_ps * self.machine.hz // PS_PER_S
+
+    def sleep_ms(self, ms: float) -> Sleep:
+        """Sleep as schedule_timeout does: whole jiffies, rounded up by the timer wheel."""
+        return Sleep(ms)
+
+    def sleep_exact_ms(self, ms: float) -> Sleep:
+        """Sleep to the next timer tick after `ms` (work that hangs on the tick, not on the wheel)."""
+        return Sleep(ms, wheel=False)
+
+    def until_ms(self, ms: float) -> Until:
+        """Sleep until a time in ms, rounded by the timer wheel; returns at once if it has passed."""
+        return Until(int(ms * PS_PER_MS))
+
+    def timer_ms(self, ms: float) -> int:
+        """Length in ms of a wheel sleep of `ms` that starts on a tick."""
+        return round(1000 * self._expiry(0, max(1, round(ms * self.machine.hz / 1000))) / self.machine.hz)
+
+    # --- for policies: scale and settings -----------------------------------------------------------------------------
+    def scaled(self, n: int, name: str) -> int:
+        """A full-size count at the scale of this run.
+
+        Raises:
+            ScaleError: it falls under one.
+        """
+        if n < self.fold:
+            raise ScaleError(f"scale 1/{self.fold} leaves less than one of {name} ({n}); use --scale 1/{1 << max(0, n.bit_length() - 1)} or larger")
+        return round(n / self.fold)
+
+    def budget(self, n: int, carry: int, name: str) -> tuple[int, int]:
+        """A full-size budget a wake at scale, and the remainder to carry to the next wake."""
+        if n < self.fold:
+            self.scaled(n, name)
+        return divmod(n + carry, self.fold)
+
+    def sysctl(self, name: str) -> int:
+        """Value of a setting."""
+        return self.sysctls[name]
+
+    def set_tiering(self, mode: int, wake: bool = False) -> None:
+        """Apply kernel.numa_balancing; bit 2 (or `wake`, our switch) lets refused promotions wake kswapd, which balances to promo."""
+        self.sysctls["kernel.numa_balancing"] = mode
+        tiering = bool(mode & 2)
+        self.mm.setting[TIERING] = tiering
+        self.mm.setting[WAKE_ON_REFUSE] = tiering or wake
+        self.balance_to_promo = tiering or wake
+
+    # --- for policies: mechanisms and threads -------------------------------------------------------------------------
+    def add(self, mechanism: Any) -> Any:
+        """Attach a mechanism; its metadata, bounds and gauges are read from it."""
+        mechanism.attach(self)
+        self.mechanisms.append(mechanism)
+        return mechanism
+
+    def daemon(
+        self, name: str, run: Callable[[System], Iterator[Any]], *, phase_ms: float = 0.0, parked: bool = False,
+        wake_word: tuple[int, int] | None = None, tenant: Tenant | None = None,
+    ) -> Daemon:  # fmt: skip
+        """Start a kernel thread (or, with `tenant`, work in that tenant's context) at a seeded phase within `phase_ms`."""
+        thread = Daemon(name, run(self), tenant, parked, wake_word=wake_word)
+        self.daemons.append(thread)
+        if tenant is None:
+            self.cpu_ps.setdefault(name, 0.0)
+        if not parked:
+            start = int(self.rng(f"phase of {name}").random() * phase_ms * PS_PER_MS) if self.phases else 0
+            self._schedule(thread, self.now_ps + start)
+        return thread
+
+    def wake(self, thread: Daemon, at_ps: int | None = None) -> None:
+        """Wake a parked thread, not before it is done with the work it has been charged for."""
+        if thread.parked:
+            thread.parked = False
+            self._schedule(thread, max(self.now_ps if at_ps is None else at_ps, thread.running_until))
+
+    def rng(self, name: str) -> np.random.Generator:
+        """A random generator of this run's seed for one use."""
+        return np.random.Generator(np.random.PCG64(int(stream_key(self.seed, name))))
+
+    def lruvecs(self, tier: str = "lower") -> Iterator[Lruvec]:
+        """lruvecs of all memcgs, node by node: of the `lower` tiers or of the `top` one."""
+        for node in range(len(self.mm.node)):
+            if (self.mm.node[node, TIER] > 0) == (tier == "lower"):
+                for memcg in range(self.n_memcgs):
+                    yield Lruvec(memcg, node, memcg * len(self.mm.node) + node)
+
+    def lower_tier_pages(self) -> np.ndarray:
+        """Ids of all pages now on a lower tier."""
+        lower = np.array([self.mm.node[k, TIER] > 0 for k in range(len(self.mm.node))])
+        ids = [np.arange(row[0], row[1]) for row in self.mm.vma]
+        return np.concatenate([part[lower[self.mm.pte[part] & NODE_MASK]] for part in ids])
+
+    def on_fault(self, handler: Any, context: np.ndarray, spent_ps: Callable[[], int]) -> None:
+        """Install the compiled fault handler; `spent_ps` reads the application time it has charged."""
+        self.fault, self.fault_ctx, self.fault_spent = handler, context, spent_ps
+
+    def at_touch(self, number: int, action: Callable[[], None]) -> None:
+        """Call `action` when the first tenant has made so many touches (oracles, phases, instruments)."""
+        self._order += 1
+        heapq.heappush(self._marks, (number, self._order, action))
+
+    # --- for policies: charges ----------------------------------------------------------------------------------------
+    def cost_ps(self, name: str) -> int:
+        """Cost of an operation in ps."""
+        return round(self.machine.costs[name].ns * 1000)
+
+    def charge(self, **counts: int) -> None:
+        """Charge simulated events to the running thread; each stands for 1/scale events."""
+        self.charge_full(**{name: int(n) * self.fold for name, n in counts.items() if n})
+
+    def charge_full(self, **counts: int) -> None:
+        """Charge full-size events (a pass, a wake, a list walk) to the running thread."""
+        spent = sum(self.machine.costs[name].ns * 1000 * n for name, n in counts.items())
+        if self.current is not None:
+            self.current.spent_ps += spent
+
+    def charge_promotions(self, folios: int, pages: int) -> None:
+        """Charge asynchronous promotion of folios of 4 KiB or 2 MiB."""
+        huge = (pages - folios) // 511
+        self.charge(kpromoted_page=folios - huge, migrate_2m=huge)
+
+    def charge_tenant(self, tenant: Tenant, **counts: int) -> float:
+        """Charge work in a tenant's context to one of its threads; returns its ps. `NAME_once` is not scaled."""
+        spent = 0.0
+        for name, n in counts.items():
+            once = name.endswith("_once")
+            spent += self.machine.costs[name.removesuffix("_once")].ns * 1000 * int(n) * (1 if once else self.fold)
+        self.app_ps["task_numa_work"] = self.app_ps.get("task_numa_work", 0.0) + spent
+        self._stall(tenant, spent / tenant.threads)
+        return spent
+
+    def flush_tlb(self, folios: int, per_flush: int) -> None:
+        """All-thread stalls of the TLB shootdowns that a batch of migrations needs, one for `per_flush` folios."""
+        if folios:
+            flushes = -(-folios * self.fold // per_flush)
+            stall = flushes * self.machine.costs["shootdown"].ns * 1000
+            for tenant in self.tenants:
+                self._stall(tenant, stall)
+                self.app_ps["tlb flushes"] = self.app_ps.get("tlb flushes", 0.0) + stall * tenant.threads
+
+    def _stall(self, tenant: Tenant, ps: float) -> None:
+        if not tenant.finished:
+            self.state[tenant.index, CLOCK] += round(ps)
+            self.state[tenant.index, STALL] += round(ps)
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+    def _schedule(self, thread: Any, at_ps: int) -> None:
+        self._order += 1
+        if isinstance(thread, Daemon):
+            thread.ticket = self._order
+        heapq.heappush(self._events, (at_ps, self._order, self._order, thread))
+
+    def _expiry(self, now: int, delta: int) -> int:
+        """Jiffy at which a timer armed at jiffy `now` for `delta` fires (calc_wheel_index: 64 slots a level, 8 times coarser each)."""
+        expires, level = now + max(0, delta), 0
+        while level < 8 and delta >= 63 << (3 * level):
+            level += 1
+        shift = 3 * level
+        return ((expires + (1 << shift)) >> shift) << shift
+
+    def _tick_ps(self, jiffy: int) -> int:
+        return jiffy * PS_PER_S // self.machine.hz
+
+    def _wake_time(self, request: Any, ready: int) -> int:
+        """When a thread that yielded `request`, done with its work at `ready`, runs again."""
+        hz = self.machine.hz
+        if request is None:
+            return ready
+        if isinstance(request, Sleep):
+            jiffies = -(-int(request.ms * hz) // 1000) if request.ms * hz % 1000 else int(request.ms * hz) // 1000
+            now = ready * hz // PS_PER_S
+            return max(ready, self._tick_ps(self._expiry(now, jiffies) if request.wheel else now + max(1, jiffies)))
+        if request.ps <= ready:
+            return ready
+        now = ready * hz // PS_PER_S
+        return max(ready, self._tick_ps(self._expiry(now, -(-(request.ps - self._tick_ps(now)) * hz // PS_PER_S))))
+
+    def _step(self, thread: Daemon) -> None:
+        """Let a thread run to its next yield, then account and schedule it."""
+        self.current, thread.spent_ps = thread, 0.0
+        request = next(thread.steps, self.parked)
+        spent, self.current = round(thread.spent_ps), None
+        if thread.tenant is None:
+            self.cpu_ps[thread.name] += spent
+            if self.shared_cpus and spent:
+                spent = self._preempt(spent)
+        thread.running_until = self.now_ps + spent
+        if isinstance(request, Parked):
+            thread.parked = True
+        else:
+            self._schedule(thread, self._wake_time(request, thread.running_until))
+
+    def _preempt(self, spent: int) -> int:
+        """A kernel thread on the tenants' CPUs: it takes its time from them, and gets a fair share with n busy threads."""
+        busy = [tenant for tenant in self.tenants if not tenant.finished]
+        threads = sum(tenant.threads for tenant in busy)
+        if not threads:
+            return spent
+        for tenant in busy:
+            self._stall(tenant, spent / threads)
+        return spent * (threads + 1) // threads
+
+    def _check_wake_words(self) -> None:
+        for thread in self.daemons:
+            if thread.wake_word is not None and thread.parked and self.mm.node[thread.wake_word[0], KSWAPD_WAKE]:
+                self.wake(thread)
+
+    def run(self) -> None:
+        """Run until every tenant has done its work."""
+        solve_latency(self.mix, self.other_ps, self.params, self.latency, self.node_params, self.mm.traffic, self.factor, self.cost)
+        while not all(tenant.finished for tenant in self.tenants):
+            deadline = self._events[0][0] if self._events else FOREVER
+            self._advance(deadline)
+            self._run_events()
+
+    def _run_events(self) -> None:
+        busy = [int(self.state[tenant.index, CLOCK]) for tenant in self.tenants if not tenant.finished]
+        clock = min(busy) if busy else int(self.state[:, CLOCK].max())
+        self.now_ps = max(self.now_ps, min(clock, self._events[0][0]) if self._events else clock)
+        while self._marks and self._marks[0][0] <= self.tenants[0].touches:
+            heapq.heappop(self._marks)[2]()
+        self._check_wake_words()
+        while self._events and self._events[0][0] <= clock:
+            at, _, ticket, thread = heapq.heappop(self._events)
+            self.now_ps = max(self.now_ps, at)
+            self.mm.setting[NOW_MS] = self.now_ps // PS_PER_MS
+            if not busy:
+                return
+            if isinstance(thread, Daemon):
+                if thread.ticket == ticket:
+                    self._step(thread)
+            else:
+                thread()
+            self._check_wake_words()
+
+    def every_ms(self, ms: int, action: Callable[[], None]) -> None:
+        """Call `action` at every multiple of `ms` (instruments; costs nothing in virtual time)."""
+
+        def again() -> None:
+            action()
+            self._schedule(again, (self.now_ps // (ms * PS_PER_MS) + 1) * ms * PS_PER_MS)
+
+        self._schedule(again, ms * PS_PER_MS)
+
+    def _limit(self, tenant: Tenant) -> int:
+        """Touches that the tenant may make before Python must look: a mark, its duty cycle, its end."""
+        done, limit = tenant.touches, tenant.feed.layout.accesses
+        if tenant.index == 0 and self._marks:
+            limit = min(limit, max(done + 1, self._marks[0][0]))
+        if tenant.busy_touches:
+            limit = min(limit, (done // tenant.busy_touches + 1) * tenant.busy_touches)
+        return limit - done
+
+    def _advance(self, deadline: int) -> None:
+        before = self.state[:, TOUCH].copy()
+        if len(self.tenants) == 1:
+            self._advance_alone(self.tenants[0], deadline)
+        else:
+            self._advance_together(deadline)
+        for tenant in np.flatnonzero(self.state[:, TOUCH] != before):
+            first = tenant * len(self.mm.node)
+            self.mm.lru[first : first + len(self.mm.node), MM_USED] = 1  # lru_gen_use_mm: the address space has run
+
+    def _advance_alone(self, tenant: Tenant, deadline: int) -> None:
+        mm, state = self.mm, self.state
+        while state[0, CLOCK] < deadline and not tenant.finished:
+            marked = self._limit(tenant)
+            words, count = tenant.feed.window(tenant.touches, marked)
+            served, reason = run_alone(
+                mm.pte, mm.pte64, words, count, state, self.counts, self.cost, deadline, tenant.workload.touches, self.op_hist[0],
+                self.fault, self.fault_ctx.ctypes.data, EMPTY_LOG, self.quantum, self.at_start, self.mix, self.other_ps,
+                self.params, self.latency, self.node_params, mm.traffic, self.factor,
+            )  # fmt: skip
+            if self._pause(tenant) or reason == LOG_FULL or served == marked:
+                return
+
+    def _pause(self, tenant: Tenant) -> bool:
+        """At the end of a busy phase the tenant sleeps; True if it did."""
+        if not tenant.busy_touches or tenant.touches % tenant.busy_touches or tenant.finished:
+            return False
+        self.state[tenant.index, CLOCK] += tenant.idle_ps
+        tenant.slept_ps += tenant.idle_ps
+        return True
+
+    def _advance_together(self, deadline: int) -> None:
+        """Several tenants: each up to the next quantum in turn, in an order that rotates; then the quantum is solved for all."""
+        limit = min(deadline, int(self.quantum[NEXT_PS]))
+        turn = int(self.quantum[NEXT_PS] // QUANTUM_PS) % len(self.tenants)
+        for tenant in self.tenants[turn:] + self.tenants[:turn]:
+            self._advance_one(tenant, limit)
+        waiting = [int(self.state[t.index, CLOCK]) for t in self.tenants if not t.finished]
+        now = min(waiting) if waiting else limit
+        if now >= self.quantum[NEXT_PS]:
+            end_quantum(
+                self.quantum, now, self.state, self.counts, self.at_start, self.mix, self.other_ps, self.params, self.latency,
+                self.node_params, self.mm.traffic, self.factor, self.cost,
+            )  # fmt: skip
+
+    def _advance_one(self, tenant: Tenant, limit: int) -> None:
+        t, mm = tenant.index, self.mm
+        part = slice(tenant.first_page, tenant.first_page + tenant.pages)
+        while self.state[t, CLOCK] < limit and not tenant.finished:
+            marked = self._limit(tenant)
+            words, count = tenant.feed.window(tenant.touches, marked)
+            served, reason = run_touches(
+                mm.pte[part], mm.pte64[part.start // 8 : part.stop // 8], words, count, self.state[t], self.counts[t], self.cost[t], limit,
+                tenant.workload.touches, self.op_hist[t], self.fault, self.fault_ctx.ctypes.data, tenant.first_page, EMPTY_LOG,
+            )  # fmt: skip
+            self._pause(tenant)
+            if reason == LOG_FULL or served == marked:
+                return
+
+

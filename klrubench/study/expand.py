@@ -1,0 +1,92 @@
+"""From a question to its runs: every machine x workload x policy x seed, resolved."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from klrubench.study.spec import (
+    Part,
+    RunSpec,
+    auto_fold,
+    full_accesses,
+    make_spec,
+    parse_scale,
+    policy_part,
+    resolve_options,
+    workload_part,
+)
+
+if TYPE_CHECKING:
+    from klrubench.machine import Machine
+    from klrubench.study.suite import Question
+
+INTERVALS = 4
+"""Intervals that a policy needs to show anything: two sightings, a promotion, and time to profit from it."""
+
+
+def specs(question: Question) -> list[RunSpec]:
+    """All runs of a question: machines, then workloads, then policies in their order, then seeds; each once.
+
+    Raises:
+        UsageError: a name or value that does not exist, in one line.
+    """
+    policies = [policy_part(text) for text in question.policy]
+    workloads = list(_workloads(question))
+    options = resolve_options({"daemon_cpus": question.daemon_cpus})
+    found: dict[str, RunSpec] = {}
+    for machine in _machines(question):
+        for workload in workloads:
+            for first in _first_runs(question, machine, workload, policies, options):
+                for seed in range(1, question.seeds + 1):
+                    spec = dataclasses.replace(first, seed=seed)
+                    found.setdefault(spec.run_id, spec)
+    return list(found.values())
+
+
+def _first_runs(
+    question: Question, machine: Machine, workload: Part, policies: list[Part], options: dict[str, object]
+) -> Iterator[RunSpec]:
+    full = full_accesses(machine, workload, question.duration)
+    fold = parse_scale(question.scale) or auto_fold(full)
+    for policy in policies:
+        yield make_spec(machine, workload, policy, duration_s=question.duration, fold=fold, options=options, full=full)
+
+
+def _machines(question: Question) -> Iterator[Machine]:
+    from klrubench.machine import load_machine
+
+    for name in question.machine:
+        for ratio in question.ratio or (None,):
+            yield load_machine(
+                name,
+                ratio=ratio,
+                kernel=question.kernel,
+                hz=question.hz,
+                sysctls=question.sysctl,
+                costs=question.cost,
+            )
+
+
+def _workloads(question: Question) -> Iterator[Part]:
+    for text in question.workload:
+        for rate in question.rates or (None,):
+            for placement in question.placement or (None,):
+                axes = {"rate": rate, "placement": placement}
+                yield workload_part(text, **{name: value for name, value in axes.items() if value is not None})
+
+
+def warnings(question: Question, runs: list[RunSpec]) -> list[str]:
+    """What a person should know before believing the table: one line each."""
+    found = []
+    for label, interval_ms in {run.policy.label: run.policy.facts.get("interval_ms") for run in runs}.items():
+        least_s = INTERVALS * (interval_ms or 0) / 1000
+        if question.duration < least_s:
+            found.append(
+                f"{question.duration:g} s is under {INTERVALS} intervals of {interval_ms / 1000:g} s: {label} has hardly "
+                f"begun; use --duration {least_s:g} or more"
+            )
+    if question.seeds < 2:
+        found.append("1 seed: no intervals, no verdicts; use --seeds 3 or more")
+    return found

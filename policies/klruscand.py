@@ -1,0 +1,44 @@
+"""klruscand: hot pages on lower tiers, by the MGLRU page-table walk."""
+
+from klrubench.mm import Kpromoted, Pghot, mglru
+from klrubench.policy import Policy, param
+
+
+class Klruscand(Policy):
+    """Find hot pages on slower nodes with the MGLRU page-table walk (RFC v2, 10 Sep 2025)."""
+
+    source = "RFC v2 2/2, 20250910235121.2544928-3-kinseyho@google.com; no numbers were posted"
+    status = "not merged; carried in pghot v1-v5, dropped in v6 (23 Mar 2026)"
+    chain = "mglru walk (accessed bit) -> pghot v2 (hash, heap) -> kpromoted; demotion by kswapd"
+    sees = "one bit a page a pass; not read()/write() cache, hugetlb, mlocked, DAX, sleeping tasks"
+    blind = "most pages are touched within an interval ('young' in compare)"
+    not_modelled = "try-lock misses, lock contention as time, THP split, TLB-resident pages"
+
+    interval_ms: float = param(2000, low=10, high=60_000, log=True, help="start to start; overruns not caught up", origin="KLRUSCAND_INTERVAL")
+    batch: int = param(2 << 16, low=64, high=2 << 20, log=True, help="pfns that trigger a flush; not a cap", origin="BATCH_SIZE")
+    threshold: int = param(2, low=1, high=7, help="sightings in a row", origin="pghot v2")
+    window_ms: float = param(5000, low=100, high=60_000, log=True, help="largest gap between two sightings", origin="pghot v2")
+    wake_kswapd: str = param("on", choices=("on", "posted"), help="a refused promotion wakes kswapd (posted: only under numa_balancing=2)", origin="ours")
+    hash: str = param("posted", choices=("posted", "sized"), help="lists of pghot's hash: as posted, or one a record", origin="pghot v2; sized: ours")
+
+    def start(self, system):
+        system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=self.wake_kswapd == "on")
+        self.pghot = system.add(Pghot(threshold=self.threshold, window_ms=self.window_ms, sized_hash=self.hash == "sized"))
+        system.add(Kpromoted(self.pghot))
+        system.daemon("klruscand", self.scan, phase_ms=self.interval_ms)
+
+    def scan(self, system):
+        walker = mglru.WalkObject()
+        while True:
+            wake_ms = system.now_ms + self.interval_ms
+            system.charge_full(pass_fixed=1)
+            node = None
+            for lruvec in system.lruvecs(tier="lower"):
+                if lruvec.node != node:
+                    walker.zero()
+                    node = lruvec.node
+                for pages in mglru.walk(system, lruvec, self.batch, walker):
+                    if pages is not None:
+                        self.pghot.record(pages, source="pgtable_scan")
+                    yield
+            yield system.until_ms(wake_ms)
