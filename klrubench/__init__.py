@@ -1,8 +1,8 @@
 """klrubench: a simulator and benchmark of Linux memory tiering.
 
-    import klrubench
-    scores = klrubench.compare(["klruscand", "numa_balancing"], ["kv"])    # a Polars frame
-    record = klrubench.run("klruscand", "kv")                              # one run, with its time series
+>>> import klrubench
+>>> scores = klrubench.compare(["klruscand", "numa_balancing"], ["kv"])  # a Polars frame
+>>> record = klrubench.run("klruscand", "kv")  # one run, with its time series
 """
 
 from __future__ import annotations

@@ -38,7 +38,13 @@ class Param:
             return ", ".join(str(choice) for choice in self.choices)
         if self.low is None and self.high is None:
             return ""
+        if self.high is None:
+            return f"{_plain(self.low)} or more"
         return f"{_plain(self.low)}-{_plain(self.high)}{' log' if self.log else ''}"
+
+    def typed(self, value: Any) -> Any:
+        """The choice that a typed word stands for: `mode=2` on a command line is text."""
+        return next((choice for choice in self.choices or () if str(choice) == value), value)
 
 
 def _plain(value: float | None) -> str:
@@ -52,7 +58,7 @@ def param(
     high: float | None = None,
     log: bool = False,
     choices: tuple[Any, ...] | None = None,
-    help: str = "",  # noqa: A002  (the word a reader expects)
+    help: str = "",
     origin: str = "",
     unit: str = "",
 ) -> Any:
@@ -95,11 +101,11 @@ class Parameterised:
 
 
 def _show(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+    return _plain(value) if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @lru_cache(maxsize=256)
-def _model(cls: type[Parameterised]) -> Any:
+def _model(cls: Any) -> Any:
     from typing import Literal
 
     from pydantic import ConfigDict, Field, create_model
@@ -109,7 +115,7 @@ def _model(cls: type[Parameterised]) -> Any:
     for name, declared in cls.parameters.items():
         kind = Literal[declared.choices] if declared.choices else hints.get(name, type(declared.default))
         fields[name] = (kind, Field(declared.default, ge=declared.low, le=declared.high))
-    config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
     return create_model(f"{cls.__name__}Parameters", __config__=config, **fields)
 
 
@@ -120,6 +126,7 @@ def validate(cls: type[Parameterised], values: dict[str, Any]) -> dict[str, Any]
     for name in values:
         if name not in cls.parameters:
             raise UnknownNameError(f"parameter of {cls.kind} {cls.name()}", name, cls.parameters)
+    values = {name: cls.parameters[name].typed(value) for name, value in values.items()}
     try:
         return dict(_model(cls)(**values).model_dump(mode="json"))
     except ValidationError as error:

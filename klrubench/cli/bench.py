@@ -23,7 +23,6 @@ def command(
       klrubench bench --quick --json
     """
     from klrubench.bench import run_bench
-
     from klrubench.cli.output import emit, emit_json, say
 
     result = run_bench(quick=quick, progress=say)

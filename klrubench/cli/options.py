@@ -28,29 +28,30 @@ class DaemonCpus(StrEnum):
     shared = "shared"
 
 
-_SYSTEM = "Machine and kernel"
-Machine = Annotated[str, typer.Option("--machine", "-m", metavar="NAME", help="Machine, or a TOML file of one.")]
-Ratio = Annotated[str | None, typer.Option(metavar="A:B", help="Sizes of the tiers, as shares of the footprint: 1:2.")]
+NAMED = "NAME[:k=v,...]"
+RATIO_HELP = "Sizes of the tiers, as shares of the footprint."
+
 Kernel = Annotated[str | None, typer.Option(metavar="VERSION", help="Kernel whose rules and costs apply: 6.18.")]
 Hz = Annotated[int | None, typer.Option(metavar="HZ", help="Timer ticks a second: 100, 250, 300, 1000.")]
 Sysctl = Annotated[
-    list[str] | None, typer.Option(metavar="NAME=N", help="Kernel setting; the last part of its name does.")
+    list[str] | None, typer.Option(metavar="NAME=N", help="Kernel setting; the last part of its name will do.")
 ]
 Cost = Annotated[
-    list[str] | None, typer.Option(metavar="NAME=2x", help="Scale a cost, or set it (NAME=300ns), for every policy.")
+    list[str] | None, typer.Option(metavar="NAME=2x", help="Scale a cost, or set it: NAME=300ns. May be repeated.")
 ]
-Duration = Annotated[
-    float, typer.Option(metavar="SECONDS", help="Work of so many seconds on an unloaded all-DRAM machine.")
-]
-Scale = Annotated[
-    str, typer.Option(metavar="auto|1/N", help="Simulated share of the machine; auto: about 6e7 accesses a run.")
-]
-Jobs = Annotated[int | None, typer.Option("--jobs", "-j", metavar="N", help="Worker processes; default: one a CPU.")]
-Daemons = Annotated[
-    DaemonCpus, typer.Option("--daemon-cpus", help="Kernel threads on spare cores or on the application's.")
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, max=4096, metavar="N", help="Worker processes; default: one a CPU.")
 ]
 Results = Annotated[Path | None, typer.Option(metavar="DIR", help="Where results are; default: the study's results/.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON with full numbers.")]
+
+duration_option = typer.Option(
+    min=0.001, max=1e6, metavar="SECONDS", help="Work of so many seconds on unloaded DRAM.", show_default="120"
+)
+scale_option = typer.Option(
+    metavar="auto|1/N", help="Simulated share of the machine; auto: about 6e7 accesses.", show_default="auto"
+)
+daemons_option = typer.Option(help="Kernel threads on spare cores, or the application's.", show_default="spare")
 
 
 def pairs(items: Sequence[str] | None, option: str) -> dict[str, str]:

@@ -1,2 +1,121 @@
-def command() -> None:
-    """x"""
+"""`klrubench run`: one policy on one workload, with its time line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from klrubench.cli.options import (
+    NAMED,
+    RATIO_HELP,
+    Cost,
+    DaemonCpus,
+    Hz,
+    Json,
+    Kernel,
+    Results,
+    Sysctl,
+    daemons_option,
+    duration_option,
+    pairs,
+    scale_option,
+)
+
+BASELINE = "all_top"
+
+
+def command(
+    policy: Annotated[str, typer.Option("--policy", "-p", metavar=NAMED, help="Policy.")] = "klruscand",
+    workload: Annotated[str, typer.Option("--workload", "-w", metavar=NAMED, help="Workload.")] = "kv",
+    machine: Annotated[
+        str, typer.Option("--machine", "-m", metavar="NAME", help="Machine, or a TOML file.")
+    ] = "cxl-asic",
+    ratio: Annotated[str | None, typer.Option(metavar="A:B", help=RATIO_HELP)] = None,
+    kernel: Kernel = None,
+    hz: Hz = None,
+    sysctl: Sysctl = None,
+    cost: Cost = None,
+    daemon_cpus: Annotated[DaemonCpus, daemons_option] = DaemonCpus.spare,
+    seed: Annotated[
+        int, typer.Option(min=0, max=(1 << 63) - 1, metavar="N", help="Draws stream, page order and daemon phases.")
+    ] = 1,
+    duration: Annotated[float, duration_option] = 120.0,
+    scale: Annotated[str, scale_option] = "auto",
+    vmstat: Annotated[bool, typer.Option("--vmstat", help="The counters alone, as in /proc/vmstat.")] = False,
+    as_json: Json = False,
+    results: Results = None,
+) -> None:
+    """Simulate one run and show it over time.
+
+    The same work is done once more with all pages in DRAM, to compare with.
+
+    \b
+    Examples:
+      klrubench run -p klruscand -w kv
+      klrubench run -p numa_balancing:mode=2 -w gups:rate=2 --vmstat
+      klrubench run -p first_touch -w uniform --scale 1/128 --json
+    """
+    from klrubench.cli.output import ascii_only, emit, emit_json, say, width
+    from klrubench.report.run import vmstat_text
+    from klrubench.study.run import run
+
+    def one(name: str) -> dict[str, Any]:
+        return run(
+            name,
+            workload,
+            machine=machine,
+            seed=seed,
+            duration_s=duration,
+            scale=scale,
+            ratio=ratio,
+            kernel=kernel,
+            hz=hz,
+            sysctls={**pairs(sysctl, "--sysctl")},
+            costs=pairs(cost, "--cost"),
+            daemon_cpus=daemon_cpus.value,
+            store=results,
+            say=tell,
+        )
+
+    tell = _once(say)
+    record = one(policy)
+    if as_json:
+        emit_json(record)
+    elif vmstat:
+        emit(vmstat_text(record["result"]["vmstat"]))
+    else:
+        emit(_page(record, one(BASELINE), width(), ascii_only()))
+
+
+def _once(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Says each line once, however many runs say it."""
+    said: set[str] = set()
+
+    def tell(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            say(line)
+
+    return tell
+
+
+def _page(record: dict[str, Any], base: dict[str, Any], width: int, ascii_only: bool) -> str:
+    from klrubench.report.run import head_lines, run_text
+
+    return "\n".join(
+        [*head_lines(record, width), "", run_text(record["result"], _slowdown(record, base), width, ascii_only)]
+    )
+
+
+def _slowdown(record: dict[str, Any], base: dict[str, Any]) -> dict[str, float | None]:
+    """Slowdowns in % against the run with everything in DRAM."""
+    own, ideal = record["result"]["metrics"], base["result"]["metrics"]
+    pairs_of = {
+        "run": ("time_s", "time_s"),
+        "steady": ("steady_time_s", "steady_time_s"),
+        "charged": ("charged_time_s", "time_s"),
+    }
+    found = {name: (own.get(mine), ideal.get(theirs)) for name, (mine, theirs) in pairs_of.items()}
+    return {name: 100 * (mine / theirs - 1) for name, (mine, theirs) in found.items() if mine and theirs}

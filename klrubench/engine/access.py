@@ -12,6 +12,7 @@ import numpy as np
 
 from klrubench.engine.bits import ACCESSED, ID_MASK, PMD_OLD, PMD_OLD_WORD, PTRS_PER_TABLE, TRAP
 from klrubench.engine.jit import njit
+from klrubench.engine.pointer import call_handler
 from klrubench.engine.prefetch import prefetch
 
 N_CATEGORIES = 9  # node (0-3) + 4 * write, and 8: served by the CPU cache
@@ -23,7 +24,7 @@ OP_SUB = 64  # histogram bins an octave: 1.1 % resolution
 OP_BINS = 48 * OP_SUB
 
 # int64 state of a tenant
-CLOCK, TOUCH, OP_START, LOG_N, STALL, GAP, FAULTS, N_TENANT = range(8)
+CLOCK, TOUCH, OP_START, LOG_N, STALL, GAP, FAULTS, ORIGIN = range(8)
 TENANT_WORDS = 8
 
 # why the loop stopped
@@ -82,7 +83,7 @@ def run_touches(pte, pte64, words, n_words, tenant, counts, cost, deadline, op_l
         cost: i64 [9] picoseconds of the tenant's clock a touch, by category.
         deadline: ps; the loop stops after the touch or fault that reaches it.
         op_len: touches an operation; op_hist: i64 [OP_BINS] of clock differences.
-        fault: compiled handler (ctx address, page, now_ps) -> stall in ps of the tenant's clock; -1 - stall asks for a stop
+        fault: address of a compiled handler (ctx address, page, now_ps) -> stall in ps of the tenant's clock; -1 - stall asks for a stop
             after this touch (a thread was woken).
         base: id of the tenant's first page; fault_log: i64 [capacity, 2] of (page, ps), capacity 0 for none.
     """
@@ -99,7 +100,7 @@ def run_touches(pte, pte64, words, n_words, tenant, counts, cost, deadline, op_l
             reason = DEADLINE
             break
         if gap > 0:
-            clock = max(clock, touch * gap)
+            clock = max(clock, tenant[ORIGIN] + touch * gap)
         phase = touch % OP_EVERY
         if phase == 0:
             tenant[OP_START] = clock
@@ -136,7 +137,7 @@ def run_touches(pte, pte64, words, n_words, tenant, counts, cost, deadline, op_l
         if done < limit:
             word = words[i]
             page = np.int64(word & np.uint32(ID_MASK))
-            stall = fault(fault_ctx, base + page, clock)
+            stall = call_handler(fault, fault_ctx, base + page, clock)
             if stall < 0:  # the handler asks for a stop: -1 - stall
                 stall = -1 - stall
                 reason = LOG_FULL

@@ -16,7 +16,7 @@ _HALF, _LOW16, _LOW32 = np.uint64(32), np.uint64((1 << 16) - 1), np.uint64((1 <<
 
 
 @njit
-def pick(word, table, shift):  # type: ignore[no-untyped-def]
+def pick(word: np.uint64, table: np.ndarray, shift: np.uint64) -> np.uint64:
     """The choice that a hashed word makes: its top bits name the slot, its low 32 bits are held against the cut."""
     slot = word >> shift
     entry = table[slot]

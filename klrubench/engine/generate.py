@@ -1,6 +1,7 @@
 """Fill kernels of the generated workloads: ranges of pages by weight, sweeps, records by age.
 
-Each writes touches `first`, `first + 1`, ... into a u32 array, page number and write bit, as a pure function of the number.
+Each writes touches `first`, `first + 1`, ... into a u32 array, page number and write bit, as a pure function of the
+number.
 """
 
 from __future__ import annotations
@@ -50,13 +51,13 @@ class Ranges(NamedTuple):
 
 
 @njit
-def _touch(start, pages, second, cut):  # type: ignore[no-untyped-def]
+def _touch(start: np.uint64, pages: np.uint64, second: np.uint64, cut: np.uint64) -> np.uint32:
     """One of the pages `start` .. `start + pages - 1`, all alike, and the write bit."""
     return np.uint32(start + below(second, pages)) | (_WRITE if is_write(second, cut) else _READ)
 
 
 @njit
-def fill_range(out, first, key, ranges):  # type: ignore[no-untyped-def]
+def fill_range(out: np.ndarray, first: np.uint64, key: np.uint64, ranges: Ranges) -> None:
     """The pages of the first range, all alike."""
     start, pages, cut = ranges.first[0], ranges.pages[0], ranges.cut[0]
     base = key + first * GOLDEN
@@ -65,7 +66,7 @@ def fill_range(out, first, key, ranges):  # type: ignore[no-untyped-def]
 
 
 @njit
-def fill_two_ranges(out, first, key, ranges, share):  # type: ignore[no-untyped-def]
+def fill_two_ranges(out: np.ndarray, first: np.uint64, key: np.uint64, ranges: Ranges, share: np.uint64) -> None:
     """The pages of the first range with chance `share` / 2^32, else those of the second."""
     start_0, pages_0, cut_0 = ranges.first[0], ranges.pages[0], ranges.cut[0]
     start_1, pages_1, cut_1 = ranges.first[1], ranges.pages[1], ranges.cut[1]
@@ -78,7 +79,7 @@ def fill_two_ranges(out, first, key, ranges, share):  # type: ignore[no-untyped-
 
 
 @njit
-def fill_ranges(out, first, key, ranges, shift):  # type: ignore[no-untyped-def]
+def fill_ranges(out: np.ndarray, first: np.uint64, key: np.uint64, ranges: Ranges, shift: np.uint64) -> None:
     """A range by weight, then one of its pages, all alike."""
     drawn = np.empty(BLOCK, np.uint64)
     start, pages, cut = np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.uint64)
@@ -95,7 +96,9 @@ def fill_ranges(out, first, key, ranges, shift):  # type: ignore[no-untyped-def]
 
 
 @njit
-def sweep_ranges(out, first, key, ranges, shift, origin):  # type: ignore[no-untyped-def]
+def sweep_ranges(
+    out: np.ndarray, first: np.uint64, key: np.uint64, ranges: Ranges, shift: np.uint64, origin: np.uint64
+) -> None:
     """Replace the touches of swept ranges: `step` pages on for each touch of the stream since touch `origin`."""
     base = key + first * GOLDEN
     for i in range(out.size):
@@ -107,7 +110,7 @@ def sweep_ranges(out, first, key, ranges, shift, origin):  # type: ignore[no-unt
 
 
 @njit
-def fill_sweep(out, first, origin, pages, lines):  # type: ignore[no-untyped-def]
+def fill_sweep(out: np.ndarray, first: np.uint64, origin: np.uint64, pages: np.uint64, lines: np.uint64) -> None:
     """Every page in turn, `lines` touches each, from page `origin`, over and over."""
     page, line = (origin + first // lines) % pages, first % lines
     for i in range(out.size):
@@ -121,22 +124,35 @@ def fill_sweep(out, first, origin, pages, lines):  # type: ignore[no-untyped-def
 
 
 @njit
-def newest_records(out, ages, first, key, inserts, records, fold, cut):  # type: ignore[no-untyped-def]
+def newest_records(
+    out: np.ndarray,
+    ages: np.ndarray,
+    first: np.uint64,
+    key: np.uint64,
+    inserts: float,
+    records: np.uint64,
+    fold: np.uint64,
+    cut: np.uint64,
+) -> None:
     """Ages (0: the newest record) to records of a ring of which `inserts` a touch are replaced, oldest first.
 
     A write goes to the newest record, a read to the record of that age; each is then folded (record >> fold).
     """
     base = key + first * GOLDEN
+    begun = np.uint64(np.float64(first) * inserts)
+    rounds = begun - begun % records  # subtracting is cheaper than a division for each touch
     for i in range(out.size):
         write = is_write(mix64(base + np.uint64(i) * GOLDEN), cut)
-        newest = np.uint64(np.float64(first + np.uint64(i)) * inserts) % records
+        newest = np.uint64(np.float64(first + np.uint64(i)) * inserts) - rounds
+        while newest >= records:
+            newest -= records
         age = _ZERO if write else ages[i]
         record = newest - age if newest >= age else newest + records - age
         out[i] = np.uint32(record >> fold) | (_WRITE if write else _READ)
 
 
 @njit
-def records_to_pages(ids, record_bytes):  # type: ignore[no-untyped-def]
+def records_to_pages(ids: np.ndarray, record_bytes: np.uint64) -> None:
     """Numbers of records that lie end to end, to the 4 KiB pages on which they begin."""
     for i in range(ids.size):
         page = (np.uint64(ids[i] & _NUMBER) * record_bytes) >> _PAGE_SHIFT

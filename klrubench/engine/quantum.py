@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from klrubench.engine.access import CLOCK, LOG_FULL, N_CATEGORIES, OUT_OF_WORDS, run_touches
 from klrubench.engine.jit import njit
 from klrubench.engine.latency import QUANTUM_PS, solve_latency
+from klrubench.engine.pointer import array_f64, array_i64, array_u8, array_u64, cube_f64, table_f64, table_i64
 
 # int64 state of the quantum clock
 NEXT_PS, START_PS = range(2)
@@ -40,24 +43,88 @@ def end_quantum(quantum, now_ps, tenants, counts, at_start, mix, other_ps, param
     quantum[NEXT_PS] = (now_ps // QUANTUM_PS + 1) * QUANTUM_PS
 
 
+class Engine(NamedTuple):
+    """Everything the access loop works on but the stream. Kernels get it as addresses: unpacking 20 arrays costs 10 us a call.
+
+    pte, pte64: the machine's page bytes. tenants: i64 [t, TENANT_WORDS]. counts, cost, at_start, mix: i64 [t, 9]. op_hist: i64 [t, bins].
+    fault: i64 [2], handler and context addresses. fault_log: i64 [n, 2]. quantum: i64 [2]. other_ps: f64 [t]. params: f64 [t, 6].
+    latency: f64 [t, nodes, 2]. nodes: f64 [nodes, 4]. traffic: f64 [nodes, 2]. factor: f64 [nodes]. shape: i64 [t, 3], first page, pages
+    and touches an operation of each tenant.
+    """
+
+    pte: Any
+    pte64: Any
+    tenants: Any
+    counts: Any
+    cost: Any
+    at_start: Any
+    mix: Any
+    op_hist: Any
+    fault: Any
+    fault_log: Any
+    quantum: Any
+    other_ps: Any
+    params: Any
+    latency: Any
+    nodes: Any
+    traffic: Any
+    factor: Any
+    shape: Any
+
+
 @njit
-def run_alone(
-    pte, pte64, words, n_words, tenants, counts, cost, deadline, op_len, op_hist, fault, fault_ctx, fault_log,
-    quantum, at_start, mix, other_ps, params, latency, nodes, traffic, factor,
-):  # fmt: skip
+def engine_at(c):
+    """The `Engine` whose addresses `engine_addresses` has written."""
+    return Engine(
+        array_u8(c[0], c[1]), array_u64(c[3], c[4]), table_i64(c[6], c[7], c[8]), table_i64(c[9], c[10], c[11]), table_i64(c[12], c[13], c[14]),
+        table_i64(c[15], c[16], c[17]), table_i64(c[18], c[19], c[20]), table_i64(c[21], c[22], c[23]), array_i64(c[24], c[25]),
+        table_i64(c[27], c[28], c[29]), array_i64(c[30], c[31]), array_f64(c[33], c[34]), table_f64(c[36], c[37], c[38]),
+        cube_f64(c[39], c[40], c[41]), table_f64(c[42], c[43], c[44]), table_f64(c[45], c[46], c[47]), array_f64(c[48], c[49]),
+        table_i64(c[51], c[52], c[53]),
+    )  # fmt: skip
+
+
+@njit
+def close_quantum(e, now_ps):
+    """`end_quantum` on an engine."""
+    end_quantum(
+        e.quantum, now_ps, e.tenants, e.counts, e.at_start, e.mix, e.other_ps, e.params, e.latency, e.nodes, e.traffic, e.factor, e.cost
+    )
+
+
+@njit
+def run_tenant(e, t, words, n_words, deadline):
+    """Serve touches of one tenant up to a deadline; (touches served, why it stopped)."""
+    first, pages = e.shape[t, 0], e.shape[t, 1]
+    return run_touches(
+        e.pte[first : first + pages], e.pte64[first // 8 : (first + pages) // 8], words, n_words, e.tenants[t], e.counts[t], e.cost[t],
+        deadline, e.shape[t, 2], e.op_hist[t], e.fault[0], e.fault[1], first, e.fault_log,
+    )  # fmt: skip
+
+
+@njit
+def run_one(addresses, t, words, n_words, deadline):
+    """Serve touches of one of several tenants; quanta are closed by the caller, for all of them."""
+    return run_tenant(engine_at(addresses), t, words, n_words, deadline)
+
+
+@njit
+def close_for_all(addresses, now_ps):
+    """Close a quantum of several tenants."""
+    close_quantum(engine_at(addresses), now_ps)
+
+
+@njit
+def run_alone(addresses, words, n_words, deadline):
     """Serve touches of the only tenant up to `deadline`, solving latencies at each quantum; (touches served, reason)."""
+    e = engine_at(addresses)
     served = np.int64(0)
     while True:
-        limit = min(deadline, quantum[NEXT_PS])
-        n, reason = run_touches(
-            pte, pte64, words[served:], n_words - served, tenants[0], counts[0], cost[0], limit, op_len, op_hist,
-            fault, fault_ctx, 0, fault_log,
-        )  # fmt: skip
+        limit = min(deadline, e.quantum[NEXT_PS])
+        n, reason = run_tenant(e, 0, words[served:], n_words - served, limit)
         served += n
-        clock = tenants[0, CLOCK]
-        if clock >= quantum[NEXT_PS]:
-            end_quantum(
-                quantum, clock, tenants, counts, at_start, mix, other_ps, params, latency, nodes, traffic, factor, cost
-            )
+        clock = e.tenants[0, CLOCK]
+        if clock >= e.quantum[NEXT_PS]:
+            close_quantum(e, clock)
         if reason == LOG_FULL or reason == OUT_OF_WORDS or clock >= deadline:
             return served, reason

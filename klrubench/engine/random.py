@@ -1,8 +1,8 @@
 """Random numbers as a hash of a counter: number i of a stream is a pure function of (key, i).
 
-The hash is the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) over a Weyl sequence. Two keys give two windows
-of one sequence of period 2^64; keys are hashes of seed and name, so that the windows lie at random places: raw seeds that
-differ by a multiple of the increment would give copies shifted by a few numbers.
+The hash is the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) over a Weyl sequence. Two keys give two
+windows of one sequence of period 2^64; keys are hashes of seed and name, so that the windows lie at random places: raw
+seeds that differ by a small multiple of the increment would give copies shifted by a few numbers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def write_cut(read_share: float) -> np.uint64:
 
 
 @njit
-def mix64(z):  # type: ignore[no-untyped-def]
+def mix64(z: np.uint64) -> np.uint64:
     """The SplitMix64 finaliser: a bijection of u64 in which each input bit moves each output bit."""
     z = (z ^ (z >> _SHIFT_1)) * _MULTIPLY_1
     z = (z ^ (z >> _SHIFT_2)) * _MULTIPLY_2
@@ -47,32 +47,32 @@ def mix64(z):  # type: ignore[no-untyped-def]
 
 
 @njit
-def second_word(word):  # type: ignore[no-untyped-def]
+def second_word(word: np.uint64) -> np.uint64:
     """A second word out of a hashed one at a third of the price; its top bits depend on all of the first."""
     return (word ^ (word >> _HALF)) * _SECOND
 
 
 @njit
-def is_write(second, cut):  # type: ignore[no-untyped-def]
+def is_write(second: np.uint64, cut: np.uint64) -> np.bool:
     """Whether the touch with that second word is a write: chance `cut` / 2^20, independent of the word's top bits."""
     return ((second ^ (second >> _HALF)) & _WRITE_MASK) < cut
 
 
 @njit
-def below(word, limit):  # type: ignore[no-untyped-def]
+def below(word: np.uint64, limit: np.uint64) -> np.uint64:
     """A uniform number under `limit` (< 2^32): floor(word * limit / 2^64), in 32-bit halves, which vectorise."""
     return ((word >> _HALF) * limit + (((word & _LOW32) * limit) >> _HALF)) >> _HALF
 
 
 @njit
-def _fill_words(out, first, key):  # type: ignore[no-untyped-def]
+def _fill_words(out: np.ndarray, first: np.uint64, key: np.uint64) -> None:
     base = key + first * GOLDEN
     for i in range(out.size):
         out[i] = mix64(base + np.uint64(i) * GOLDEN)
 
 
 @njit
-def _mark_writes(out, first, key, cut):  # type: ignore[no-untyped-def]
+def _mark_writes(out: np.ndarray, first: np.uint64, key: np.uint64, cut: np.uint64) -> None:
     base = key + first * GOLDEN
     for i in range(out.size):
         out[i] |= WRITE if is_write(mix64(base + np.uint64(i) * GOLDEN), cut) else READ

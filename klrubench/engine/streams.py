@@ -47,7 +47,7 @@ class _BlockStream:
 
 
 class ZipfStream(_BlockStream):
-    """Pages by Zipf's law, scattered: drawn over the full-size pages, `layout.fold` neighbours in rank on a simulated page.
+    """Pages by Zipf's law, scattered: drawn over the full-size pages, `layout.fold` neighbours a simulated page.
 
     Args:
         layout: where to.
@@ -68,9 +68,10 @@ class ZipfStream(_BlockStream):
 class RecordStream(_BlockStream):
     """Records by Zipf's law, scattered over the records and so over the pages that hold them; some pages hold none.
 
-    A page takes what its records take together: page skew is not key skew. Drawn over the full-size records; `layout.fold`
-    neighbours in rank are one simulated record, and a simulated page holds as many records as a real one. Hence
-    each stratum of ranks keeps its exact share, and a page's rate is a sum over records chosen at random, as at full size.
+    A page takes what its records take together: page skew is not key skew. Drawn over the full-size records;
+    `layout.fold` neighbours in rank are one simulated record, and a simulated page holds as many records as a real one.
+    Hence each stratum of ranks keeps its exact share, and a page's rate is a sum over records chosen at random, as at
+    full size.
 
     Args:
         layout: where to.
@@ -78,8 +79,8 @@ class RecordStream(_BlockStream):
         record_bytes: 16 to 4096; records lie end to end, and a touch falls on the page where its record begins.
         idle: percent of pages, chosen at random, that hold no record.
         read_share: share of touches that read.
-        inserts: new records a (full-size) touch, 0 for none. If there are any, ranks count from the newest record, writes
-            go to it, and each new record takes the place of the oldest.
+        inserts: new records a (full-size) touch, 0 for none. If there are any, ranks count from the newest record,
+            writes go to it, and each new record takes the place of the oldest.
 
     Raises:
         ParameterError: more than 2^31 simulated records.
@@ -92,7 +93,7 @@ class RecordStream(_BlockStream):
         pages = max(1, round(layout.pages * (1 - idle / 100)))
         records = pages * PAGE_BYTES // record_bytes
         if records > MAX_NUMBERS:
-            raise ParameterError(f"record_bytes={record_bytes}: {records} simulated records are over 2^31; take a smaller scale")
+            raise ParameterError(f"record_bytes={record_bytes}: {records} records are over 2^31; take a smaller scale")
         self._record_bytes, self._ranks = np.uint64(record_bytes), records * layout.fold
         self._records = Scramble(records, stream_key(layout.seed, "records"))
         self._order = scattered(layout) if pages < layout.pages else None
@@ -212,11 +213,11 @@ class SweepStream(_BlockStream):
 
 
 class PhaseStream:
-    """Streams that follow each other: phase k lasts `lengths_s[k % len(lengths_s)]` and is made by `stream_of(k, start)`.
+    """Streams that follow each other: phase k lasts `lengths_s[k % len(lengths_s)]`, `stream_of(k, start)` makes it.
 
     Args:
         layout: turns seconds (of an unloaded all-DRAM run) into touch numbers.
-        lengths_s: of one cycle of phases, each above 0; the cycle repeats.
+        lengths_s: of one cycle of phases, not negative and not all 0; the cycle repeats.
         stream_of: from a phase's number and its first touch to its stream.
     """
 

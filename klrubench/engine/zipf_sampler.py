@@ -1,10 +1,10 @@
 """Zipf's law, exact for any number of ranks and any exponent, in constant memory: strips, alias table, squeeze.
 
 Ranks 1 .. 63 are bins of their own, and each octave [2^k, 2^(k+1)) above is cut into 64 equal strips. A bin is drawn
-from an alias table by its envelope (length times the chance of its first rank), a rank uniformly inside it, and the rank
-is kept with chance (rank / first rank of the bin)^-s. A 16-bit number below the smallest such chance of the bin settles
-99 % of the draws; the others take the exact test, and a refused one draws again from a hash of its own bits. So draw i is a
-function of (key, i) alone. What is not exact: bins to 2^-32 of a table slot, ranks inside a bin to 2^-29.
+from an alias table by its envelope (length times the chance of its first rank), a rank uniformly inside it, and the
+rank is kept with chance (rank / first rank of the bin)^-s. A 16-bit number below the smallest such chance of the bin
+settles 99 % of the draws; the others take the exact test, and a refused one draws again from a hash of its own bits. So
+draw i is a function of (key, i) alone. What is not exact: a bin's chance, to 2^-32 of a slot of the table.
 
 A draw spends one hashed word w and a product v of it:
 
@@ -39,14 +39,14 @@ _UNIT = 2.0**-53
 
 
 @njit
-def _rank(chosen, place):  # type: ignore[no-untyped-def]
+def _rank(chosen: np.uint64, place: np.uint64) -> np.uint64:
     """The rank, from 1, at a uniform place inside a bin."""
     length = (chosen >> _LENGTH) & _LENGTH_MASK
     return (chosen >> _FIRST) + ((place >> _ONE) >> (_SIXTY_THREE - length))
 
 
 @njit
-def _kept(chance, rank, first, exponent):  # type: ignore[no-untyped-def]
+def _kept(chance: float, rank: float, first: float, exponent: float) -> bool:
     """Whether `chance` < (rank / first)^-exponent; two Taylor polynomials enclose the power and mostly spare it."""
     step = (rank - first) / first
     below = 1.0 - exponent * step
@@ -58,7 +58,9 @@ def _kept(chance, rank, first, exponent):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _exact_rank(word, table, bins, shift, ranks, exponent):  # type: ignore[no-untyped-def]
+def _exact_rank(
+    word: np.uint64, table: np.ndarray, bins: np.ndarray, shift: np.uint64, ranks: np.uint64, exponent: float
+) -> np.uint64:
     """The rank, from 1, of a draw whose first word is `word`: the exact test, and new words until one is kept."""
     while True:
         chosen, place = bins[pick(word, table, shift)], second_word(word)
@@ -73,7 +75,19 @@ def _exact_rank(word, table, bins, shift, ranks, exponent):  # type: ignore[no-u
 
 
 @njit
-def _fill(out, first, key, table, bins, shift, ranks, exponent, fold, cut, top_bit):  # type: ignore[no-untyped-def]
+def _fill(
+    out: np.ndarray,
+    first: np.uint64,
+    key: np.uint64,
+    table: np.ndarray,
+    bins: np.ndarray,
+    shift: np.uint64,
+    ranks: np.uint64,
+    exponent: float,
+    fold: np.uint64,
+    cut: np.uint64,
+    top_bit: np.uint64,
+) -> None:
     # Passes over a block that stays in the L1 cache: LLVM vectorises each but the look-ups, and none of one fused loop.
     drawn = np.empty(BLOCK, np.uint64)
     chosen = np.empty(BLOCK, np.uint64)

@@ -25,7 +25,7 @@ from klrubench.mm.state import KSWAPD_WAKE, NOW_MS, NUMA_FAULT_PROMOTIONS, NUMA_
 if TYPE_CHECKING:
     from klrubench.simulate import System
 
-LATENCY_MASK = 0xFFF  # the cpupid field holds at least 12 bits of milliseconds
+LATENCY_MASK = (1 << 21) - 1  # the cpupid field: 8 bits of PID and 13 of CPU on kernels built for 8192 CPUs; milliseconds
 MAX_SCAN_WINDOW_MB = 2560  # a task never scans faster than 2560 MB a second
 RUN_PER_SCAN = 32  # a scan's CPU time must be followed by 32 times that of running
 VIRTUAL_FACTOR = 8  # virtual budget of a scan: eight times its size
@@ -133,8 +133,8 @@ class NumaBalancing:
         return int(self.own[SPENT_PS])
 
     def periods(self, tenant: Any) -> tuple[int, int]:
-        """task_scan_min, task_scan_max in ms: the sweep of the resident set takes scan_period_min .. max, but >= 100 ms a scan."""
-        windows = max(1, -(-tenant.rss_mb() // self.size_mb))
+        """task_scan_min, task_scan_max in ms: a sweep of the resident set takes scan_period_min .. max, but >= 100 ms a scan."""
+        windows = tenant.rss_mb() // self.size_mb + 1  # text, stack and libraries make it a little more than the mapping
         floor = 1000 // (MAX_SCAN_WINDOW_MB // self.size_mb) if self.size_mb < MAX_SCAN_WINDOW_MB else 1000
         least = max(floor, self.system.sysctl("numa_balancing/scan_period_min_ms") // windows)
         return least, max(least, self.period_max // windows)

@@ -36,13 +36,19 @@ RECORD_BYTES = 40
 THRESHOLD, WINDOW_JIFFIES, COUNT, MS_PER_JIFFY = range(4)
 
 
-class PghotArrays(NamedTuple):
-    """Records by frame: known u8, freq u8, time u32, nid u8, place i32 (in its heap, -1 outside); heap i32 [nodes, cap]; heap_n i64."""
+# the packed u32: frequency in bits 29-31, node in 19-28, jiffies in 0-18
+FREQ_SHIFT, NID_SHIFT = 29, 19
+NID_MASK, TIME_MASK = 0x3FF, (1 << TIME_BITS) - 1
+UNKNOWN, UNQUEUED = -2, -1
 
-    known: Any
-    freq: Any
-    time: Any
-    nid: Any
+
+class PghotArrays(NamedTuple):
+    """Records by frame: packed u32 [f], place i32 [f] (index in its heap, or UNKNOWN, UNQUEUED).
+
+    heap: i64 [nodes, cap], frequency << 32 | frame; heap_n: i64 [nodes]; setting: i64 [4].
+    """
+
+    packed: Any
     place: Any
     heap: Any
     heap_n: Any
@@ -50,99 +56,111 @@ class PghotArrays(NamedTuple):
 
 
 @njit
-def heap_swap(p, node, a, b):
-    """Exchange two entries of a heap."""
-    x, y = p.heap[node, a], p.heap[node, b]
-    p.heap[node, a], p.heap[node, b] = y, x
-    p.place[y], p.place[x] = a, b
+def pack(freq, nid, time):
+    """The record's u32."""
+    return np.uint32((freq << FREQ_SHIFT) | (nid << NID_SHIFT) | time)
 
 
 @njit
-def heap_up(p, node, k):
-    """Move an entry up to where its frequency belongs."""
-    while k > 0 and p.freq[p.heap[node, (k - 1) // 2]] < p.freq[p.heap[node, k]]:
-        heap_swap(p, node, k, (k - 1) // 2)
+def heap_put(p, node, k, entry):
+    """Write an entry at index k."""
+    p.heap[node, k] = entry
+    p.place[entry & 0xFFFFFFFF] = k
+
+
+@njit
+def heap_up(p, node, k, entry):
+    """Let an entry rise from index k to where its frequency belongs; returns its index."""
+    while k > 0:
+        parent = p.heap[node, (k - 1) // 2]
+        if parent >> 32 >= entry >> 32:
+            break
+        heap_put(p, node, k, parent)
         k = (k - 1) // 2
+    heap_put(p, node, k, entry)
     return k
 
 
 @njit
-def heap_down(p, node, k):
-    """Move an entry down to where its frequency belongs."""
+def heap_down(p, node, k, entry):
+    """Let an entry sink from index k to where its frequency belongs."""
     n = p.heap_n[node]
-    while True:
-        top = k
-        for child in range(2 * k + 1, min(2 * k + 3, n)):
-            if p.freq[p.heap[node, child]] > p.freq[p.heap[node, top]]:
-                top = child
-        if top == k:
-            return
-        heap_swap(p, node, k, top)
-        k = top
+    while 2 * k + 1 < n:
+        child = 2 * k + 1
+        if child + 1 < n and p.heap[node, child + 1] >> 32 > p.heap[node, child] >> 32:
+            child += 1
+        if p.heap[node, child] >> 32 <= entry >> 32:
+            break
+        heap_put(p, node, k, p.heap[node, child])
+        k = child
+    heap_put(p, node, k, entry)
 
 
 @njit
-def heap_fix(p, node, k):
-    """Reposition an entry whose frequency changed."""
-    heap_down(p, node, heap_up(p, node, k))
+def heap_fix(p, node, k, freq, frame):
+    """Reposition an entry whose frequency became `freq`."""
+    entry = (freq << 32) | frame
+    if freq > p.heap[node, k] >> 32:
+        heap_up(p, node, k, entry)
+    else:
+        heap_down(p, node, k, entry)
 
 
 @njit
-def heap_push(p, node, frame):
+def heap_push(p, node, freq, frame):
     """Queue a frame; False if the heap is full."""
     n = p.heap_n[node]
     if n == p.heap.shape[1]:
         return False
-    p.heap[node, n] = frame
-    p.place[frame] = n
     p.heap_n[node] = n + 1
-    heap_up(p, node, n)
+    heap_up(p, node, n, (freq << 32) | frame)
     return True
 
 
 @njit
 def heap_remove(p, node, k):
     """Take the entry at index k out of the heap; returns its frame."""
-    frame = p.heap[node, k]
+    frame = p.heap[node, k] & 0xFFFFFFFF
     last = p.heap_n[node] - 1
-    heap_swap(p, node, k, last)
     p.heap_n[node] = last
-    p.place[frame] = -1
+    p.place[frame] = UNQUEUED
     if k < last:
-        heap_fix(p, node, k)
+        moved = p.heap[node, last]
+        if heap_up(p, node, k, moved) == k:
+            heap_down(p, node, k, moved)
     return frame
 
 
 @njit
-def record_access(p, mm, frame, nid, jiffies, exempt):
-    """pghot_record_access for one frame of the lower tier; returns (list elements walked * 2 in units of lists, entered a heap).
+def record_access(p, frame, nid, jiffies, exempt):
+    """pghot_record_access for one frame of the lower tier; returns (list elements walked * 2 in units of lists, outcome).
 
-    `nid` < 0: accessor unknown. `exempt`: hint faults are not subject to the gap rule.
+    `nid` < 0: accessor unknown. `exempt`: hint faults are not subject to the gap rule. Outcome 1: entered a heap, 2: heap full.
     """
-    now = jiffies & ((1 << TIME_BITS) - 1)
-    if not p.known[frame]:
-        p.known[frame], p.freq[frame], p.time[frame], p.nid[frame] = 1, 1, now, max(nid, 0)
+    now = jiffies & TIME_MASK
+    target = max(nid, 0)
+    place = np.int64(p.place[frame])
+    if place == UNKNOWN:
+        p.packed[frame], p.place[frame] = pack(1, target, now), UNQUEUED
         p.setting[COUNT] += 1
         return 2 * p.setting[COUNT], 0
-    walked = p.setting[COUNT]
-    gap = now - np.int64(p.time[frame])  # not masked: a wrapped clock reads as an endless gap
-    if (not exempt and (gap < 0 or gap > p.setting[WINDOW_JIFFIES])) or (nid >= 0 and nid != p.nid[frame]):
-        p.freq[frame] = 1
-    elif p.freq[frame] < FREQ_LIMIT:
-        p.freq[frame] = (p.freq[frame] + 1) & FREQ_MASK
-    old = np.int64(p.nid[frame])
-    p.time[frame], p.nid[frame] = now, max(nid, 0)
-    if p.place[frame] >= 0:
-        if p.freq[frame] < p.setting[THRESHOLD]:
-            heap_remove(p, old, p.place[frame])
+    record = np.int64(p.packed[frame])
+    freq, old = record >> FREQ_SHIFT, (record >> NID_SHIFT) & NID_MASK
+    gap = now - (record & TIME_MASK)  # not masked: a wrapped clock reads as an endless gap
+    if (not exempt and (gap < 0 or gap > p.setting[WINDOW_JIFFIES])) or (nid >= 0 and nid != old):
+        freq = 1
+    elif freq < FREQ_LIMIT:
+        freq = (freq + 1) & FREQ_MASK
+    p.packed[frame] = pack(freq, target, now)
+    if place >= 0:
+        if freq < p.setting[THRESHOLD]:
+            heap_remove(p, old, place)
         else:
-            heap_fix(p, old, p.place[frame])
-        return walked, 0
-    if p.freq[frame] >= p.setting[THRESHOLD]:
-        if heap_push(p, np.int64(p.nid[frame]), frame):
-            return walked, 1
-        return walked, 2
-    return walked, 0
+            heap_fix(p, old, place, freq, frame)
+        return p.setting[COUNT], 0
+    if freq >= p.setting[THRESHOLD]:
+        return p.setting[COUNT], 1 if heap_push(p, target, freq, frame) else 2
+    return p.setting[COUNT], 0
 
 
 @njit
@@ -153,7 +171,7 @@ def record_pages(p, mm, pages, nid, jiffies, exempt):
         page = np.int64(pages[k])
         if is_toptier(mm, page) or not mm.folio[page] & np.uint8(GEN_MASK):
             continue
-        steps, queued = record_access(p, mm, np.int64(mm.pfn[page]), nid, jiffies, exempt)
+        steps, queued = record_access(p, np.int64(mm.pfn[page]), nid, jiffies, exempt)
         recorded += 1
         walked += steps
         entered += queued == 1
@@ -166,10 +184,10 @@ def record_pages(p, mm, pages, nid, jiffies, exempt):
 def pop_promote(p, mm, node, budget, jiffies, rules, fold):
     """kpromoted's round on a node: pop up to `budget` records, forget each, promote what may be; (popped, folios, pages, refused)."""
     popped = folios = moved = np.int64(0)
-    while popped < budget and p.heap_n[node] > 0 and p.freq[p.heap[node, 0]] >= p.setting[THRESHOLD]:
+    while popped < budget and p.heap_n[node] > 0 and p.heap[node, 0] >> 32 >= p.setting[THRESHOLD]:
         frame = np.int64(heap_remove(p, node, 0))
-        stamp = np.int64(p.time[frame])
-        p.known[frame] = p.freq[frame] = 0
+        stamp = np.int64(p.packed[frame]) & TIME_MASK
+        p.place[frame] = UNKNOWN
         p.setting[COUNT] -= 1
         popped += 1
         page = np.int64(mm.frame_page[frame])
@@ -179,7 +197,7 @@ def pop_promote(p, mm, node, budget, jiffies, rules, fold):
         if is_toptier(mm, page):
             mm.stat[KPROMOTED_RIGHT_NODE] += 1
             continue
-        age = (jiffies & ((1 << TIME_BITS) - 1)) - stamp
+        age = (jiffies & TIME_MASK) - stamp
         if not may_promote(mm, node, rules, age * p.setting[MS_PER_JIFFY] if age >= 0 else 1 << 40, np.int64(1) << mm.vma[mm.block_vma[page >> 9], 4]):
             mm.stat[KPROMOTED_DROPPED] += 1
             continue
@@ -216,8 +234,8 @@ class Pghot:
         frames, tops = len(mm.frame_page), int((mm.node[:, TIER] == 0).sum())
         setting = np.array([self.threshold, self.window_ms * system.machine.hz // 1000, 0, 1000 // system.machine.hz], np.int64)
         self.arrays = PghotArrays(
-            np.zeros(frames, np.uint8), np.zeros(frames, np.uint8), np.zeros(frames, np.uint32), np.zeros(frames, np.uint8),
-            np.full(frames, -1, np.int32), np.zeros((tops, max(1, system.scaled(max(1, cap), "heap"))), np.int32), np.zeros(tops, np.int64), setting,
+            np.zeros(frames, np.uint32), np.full(frames, UNKNOWN, np.int32), np.zeros((tops, system.scaled(cap, "heap")), np.int64),
+            np.zeros(tops, np.int64), setting,
         )  # fmt: skip
         self.rules = promotion_rules(
             int(self.window_ms), system.sysctl("numa_balancing/scan_period_max_ms"), system.sysctl("vm.pghot_promote_rate_limit_MBps"), system.fold

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from klrubench.engine.bits import ACCESSED, ACTIVE, GEN_MASK, IDLE, NODE_MASK, REFERENCED, TABLE_SHIFT, WORKINGSET, YOUNG
+from klrubench.engine.bits import ACCESSED, ACCESSED_WORD, ACTIVE, GEN_MASK, IDLE, NODE_MASK, REFERENCED, TABLE_SHIFT, WORKINGSET, YOUNG
 from klrubench.engine.jit import njit
 from klrubench.mm.lru import folio_nr_pages, folio_update_gen, list_add, list_del, list_head, lru_add, lru_isolate, vma_of
 from klrubench.mm.mglru.aging import should_run_aging, try_to_inc_max_seq, try_to_inc_min_seq
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 MIN_LRU_BATCH = 64  # pages isolated at a time, and the look-around window
 MAX_LRU_BATCH = 4096  # folios examined before others may run
 DEF_PRIORITY = 12
+CHARGED = {
+    PGAGING_PTE: "aging_pte", PGAGING_YOUNG: "aging_young", PGCARRIED: "carry_page", PGSCAN_KSWAPD: "kswapd_scan", PGSTEAL_KSWAPD: "kswapd_page",
+}  # fmt: skip
+SLICE_PS = 10_000_000_000  # work that kswapd does before others run: one quantum
 
 
 def set_watermarks(system: System) -> None:
@@ -79,7 +83,12 @@ def look_around(mm, page, lruvec, node):
         else:
             first, last = page - MIN_LRU_BATCH // 2, page + MIN_LRU_BATCH // 2
     young = 1
-    for other in range(first, last):
+    other = first - 1
+    while other + 1 < last:
+        other += 1
+        if other % 8 == 0 and other + 8 <= last and not mm.pte64[other >> 3] & np.uint64(ACCESSED_WORD):
+            other += 7
+            continue
         state = mm.pte[other]
         if other == page or not state & np.uint8(ACCESSED) or np.int64(state & np.uint8(NODE_MASK)) != node:
             continue
@@ -174,6 +183,31 @@ def shrink_lruvec(mm, lruvec, memcg, node, priority, wanted, examine, fold, walk
     return examined, demoted, aged
 
 
+@njit
+def balance_slice(mm, node, memcgs, target_free, price, examine, fold, walk, progress):
+    """kswapd's work until the node has `target_free` pages, the slice is used, an aging pass was made, or priority is spent.
+
+    price: i64 [3], ps a folio examined, ps a page demoted, ps of the slice. progress: i64 [2], priority and the next memcg, kept from slice to slice.
+    """
+    used = np.int64(0)
+    found = False
+    while progress[0] >= 1 and mm.node[node, FREE] < target_free and used < price[2]:
+        memcg = progress[1]
+        lruvec = memcg * len(mm.node) + node
+        wanted = target_free - mm.node[node, FREE]
+        examined, demoted, aged = shrink_lruvec(mm, lruvec, memcg, node, progress[0], wanted, examine, fold, walk)
+        found = found or demoted > 0
+        used += examined * price[0] + demoted * price[1] + 1
+        progress[1] += 1
+        if progress[1] >= memcgs:
+            progress[1] = 0
+            if not found:
+                progress[0] -= 1
+            found = False
+        if aged:
+            return
+
+
 class Kswapd:
     """kswapd of one top- or middle-tier node: sleeps until woken, then demotes until the node is balanced.
 
@@ -188,7 +222,7 @@ class Kswapd:
 
     def attach(self, system: System) -> None:
         """Start the thread."""
-        self.walk = np.zeros(N_WALK, np.int64)
+        self.walk, self.progress = np.zeros(N_WALK, np.int64), np.zeros(2, np.int64)
         system.daemon("kswapd", self.run, parked=True, wake_word=(self.node, KSWAPD_WAKE))
 
     def target_free(self, system: System) -> int:
@@ -206,28 +240,16 @@ class Kswapd:
             yield system.parked
 
     def balance(self, system: System) -> Iterator[Any]:
-        """Reclaim at rising priority until balanced or nothing more can be had."""
+        """Reclaim in slices of 10 ms of its own time until balanced or nothing more can be had."""
         mm, node = system.mm, self.node
-        priority = DEF_PRIORITY
         if mm.node[node, DEMOTION_TARGET] < 0:
             return
-        batch = max(1, MIN_LRU_BATCH // system.fold)
-        while priority >= 1 and mm.node[node, FREE] < self.target_free(system) + batch:
-            progress = 0
-            for memcg in range(system.n_memcgs):
-                wanted = self.target_free(system) + batch - int(mm.node[node, FREE])
-                if wanted <= 0:
-                    break
-                before = mm.stat[[PGAGING_PTE, PGAGING_YOUNG, PGCARRIED]]
-                examined, demoted, _aged = shrink_lruvec(
-                    mm, memcg * len(mm.node) + node, memcg, node, priority, wanted, max(1, MAX_LRU_BATCH // system.fold), system.fold, self.walk
-                )
-                pte, young, carried = mm.stat[[PGAGING_PTE, PGAGING_YOUNG, PGCARRIED]] - before
-                system.charge(aging_pte=pte, aging_young=young, carry_page=carried)
-                system.charge(kswapd_scan=examined, kswapd_page=demoted)
-                progress += demoted
-                yield
-            if not progress:
-                priority -= 1
-
-
+        batch, examine = max(1, MIN_LRU_BATCH // system.fold), max(1, MAX_LRU_BATCH // system.fold)
+        price = np.array([system.cost_ps("kswapd_scan"), system.cost_ps("kswapd_page"), SLICE_PS // system.fold], np.int64)
+        self.progress[:] = DEF_PRIORITY, 0
+        while self.progress[0] >= 1 and mm.node[node, FREE] < self.target_free(system) + batch:
+            before = mm.stat[list(CHARGED)]
+            balance_slice(mm, node, system.n_memcgs, self.target_free(system) + batch, price, examine, system.fold, self.walk, self.progress)
+            spent = mm.stat[list(CHARGED)] - before
+            system.charge(**dict(zip(CHARGED.values(), spent, strict=True)))
+            yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from klrubench.params import Param, Parameterised
@@ -115,46 +116,42 @@ def _value(value: Any) -> str:
 
 
 def parameter_table(parameters: Sequence[Mapping[str, Any]], width: int = WIDTH) -> list[str]:
-    """Name, default, range, meaning and origin of each parameter; the meaning wraps where it must."""
+    """Name, default, range, meaning and origin of each parameter; long texts take several lines.
+
+    Where there is little room the origin follows the meaning in brackets.
+    """
     if not parameters:
         return _fact("parameters", "none", width)
-    origin = [str(item["from"]) for item in parameters]
-    fixed_columns = [
-        Column(("parameter",), [str(item["name"]) for item in parameters], left=True, gap=0),
-        Column(("default",), [_value(item["default"]) for item in parameters]),
-        Column(("range",), [str(item["range"]) for item in parameters], left=True, gap=2),
-    ]
-    ranges = _cut(fixed_columns[2], 30)
-    taken = sum(column.space for column in fixed_columns) + 4
-    room = max(24, width - taken - min(24, max(len(text) for text in (*origin, "from"))))
-    return _spread(
-        fixed_columns, ranges, [str(item["meaning"]) for item in parameters], origin, room, width - taken - room
-    )
-
-
-def _cut(column: Column, most: int) -> list[list[str]]:
-    wrapped_cells = [wrapped(text, most) for text in column.cells]
-    column.cells = [cell[0] for cell in wrapped_cells]
-    return wrapped_cells
-
-
-def _spread(
-    columns: list[Column], ranges: list[list[str]], meanings: list[str], origins: list[str], room: int, last: int
-) -> list[str]:
-    """Rows of a table in which three columns may take several lines."""
-    rows: list[tuple[str, ...]] = []
-    for number, (meaning, origin) in enumerate(zip(meanings, origins, strict=True)):
-        texts = (ranges[number], wrapped(meaning, room), wrapped(origin, max(12, last)))
-        for line in range(max(len(text) for text in texts)):
-            fixed_cells = [columns[0].cells[number], columns[1].cells[number]] if line == 0 else ["", ""]
-            rows.append((*fixed_cells, *(text[line] if line < len(text) else "" for text in texts)))
+    apart = width >= 90
+    texts = [[str(item["range"]), _meaning(item, apart), str(item["from"]) if apart else ""] for item in parameters]
+    names = Column(("parameter",), [str(item["name"]) for item in parameters], left=True, gap=0)
+    defaults = Column(("default",), [_value(item["default"]) for item in parameters])
+    room = width - names.space - defaults.space - 6
+    rows = _several_lines(names.cells, defaults.cells, texts, _widths(texts, room))
     heads = ("parameter", "default", "range", "meaning", "from")
-    return table(
-        [
-            Column(
-                (head,), [row[index] for row in rows], left=index != 1, gap=0 if index == 0 else 1 if index == 1 else 2
-            )
-            for index, head in enumerate(heads)
-            if any(row[index] for row in rows)
-        ]
-    )
+    columns = [Column((head,), [row[at] for row in rows], left=at != 1, gap=_GAPS[at]) for at, head in enumerate(heads)]
+    return table([column for column in columns if any(column.cells)])
+
+
+_GAPS = (0, 1, 2, 2, 2)
+
+
+def _meaning(item: Mapping[str, Any], apart: bool) -> str:
+    return str(item["meaning"]) if apart or not item["from"] else f"{item['meaning']} [{item['from']}]"
+
+
+def _widths(texts: Sequence[Sequence[str]], room: int) -> tuple[int, int, int]:
+    """Columns for range, meaning and origin: what they need up to a third each, the meaning all of the rest."""
+    ranges, _, origins = (max(len(row[at]) for row in texts) for at in range(3))
+    first, last = min(max(ranges, 5), room // 3), min(max(origins, 4 if origins else 0), room // 3)
+    return first, max(12, room - first - last), max(1, last)
+
+
+def _several_lines(
+    names: Sequence[str], defaults: Sequence[str], texts: Sequence[Sequence[str]], widths: Sequence[int]
+) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for name, default, own in zip(names, defaults, texts, strict=True):
+        cells = [[name], [default], *(wrapped(text, width) for text, width in zip(own, widths, strict=True))]
+        rows += zip_longest(*cells, fillvalue="")
+    return rows

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from klrubench.report.text import wrapped
 
@@ -21,16 +23,26 @@ WAKE = (
     "a promotion refused for want of free DRAM wakes kswapd; as posted it does so only with numa_balancing bit 2 "
     "(wake_kswapd=posted)"
 )
-GAP = "(first_touch - policy) / (first_touch - oracle); '-' where that gap is under 1 point; controls left out"
+GAP = "gap closed: (first_touch - policy) / (first_touch - oracle_static); '-' where that is under 1 point; no controls"
 CHARGED = "kernel threads' CPU time spread over the application's CPUs, computed after the run"
+SAMPLING = "random_sampling: idle page tracking on random pages, not PEBS or IBS"
 YOUNG = "young: share of pages touched within 2 s; rate on an unloaded all-DRAM machine"
 
 
 class Footnotes:
-    """Hands out `[a]`, `[b]`, ... for texts, the same letter for the same text."""
+    """Hands out `[a]`, `[b]`, ... for texts, the same letter for the same text; and keeps the key of short names."""
 
     def __init__(self) -> None:
         self._texts: list[str] = []
+        self._key: list[str] = []
+
+    def spell_out(self, lines: Iterable[str]) -> None:
+        """Keep what short names stand for, each once."""
+        self._key += [line for line in lines if line not in self._key]
+
+    def key(self, width: int) -> list[str]:
+        """The short names and what they stand for, on lines of at most `width` columns."""
+        return wrapped("; ".join(self._key), width, "  ") if self._key else []
 
     def mark(self, text: str) -> str:
         """The mark to set behind what the text is about."""
@@ -44,17 +56,28 @@ class Footnotes:
         return [line for text in marked for line in wrapped(text, width, "    ")]
 
 
-def told(notes: Mapping[str, Iterable[str]]) -> list[str]:
-    """What runs had to say, equal notes of several workloads in one line.
+def told(runs: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What runs had to say: equal notes in one line, under the workload where all of its policies say it.
 
     Args:
-        notes: the notes of each workload's runs.
+        runs: rows with `workload`, `policy` and `notes_json` (a list of texts).
     """
-    groups: dict[str, list[str]] = {}
-    for label, texts in notes.items():
-        for text in dict.fromkeys(texts):
-            groups.setdefault(text, []).append(label)
-    return [f"{', '.join(labels)}: {text}" for text, labels in groups.items()]
+    policies: dict[str, set[str]] = {}
+    sayers: dict[str, dict[str, set[str]]] = {}
+    for run in runs:
+        policies.setdefault(run["workload"], set()).add(run["policy"])
+        for text in json.loads(run.get("notes_json") or "[]"):
+            sayers.setdefault(text, {}).setdefault(run["workload"], set()).add(run["policy"])
+    return [f"{', '.join(_sayers(own, policies))}: {text}" for text, own in sayers.items()]
+
+
+def _sayers(own: Mapping[str, set[str]], policies: Mapping[str, set[str]]) -> list[str]:
+    """`kv` where every policy says it, else `kv/klruscand`."""
+    found = [
+        [workload] if said == policies[workload] else [f"{workload}/{policy}" for policy in sorted(said)]
+        for workload, said in own.items()
+    ]
+    return [name for names in found for name in names]
 
 
 def _letters(number: int) -> str:

@@ -27,6 +27,7 @@ class Header:
         footprints_gib, threads, pages: full-size footprint, busy cores and leaf size, by workload.
         daemon_cpus: `spare` or `shared`.
         sysctls: settings that a policy brings along, by policy.
+        seeds_change, calibration: what a seed changes, and which published slowdown it is set to, by workload.
         varies: what differs between rows (`ratio`), and so is not said here.
         wakes: whether a policy has the choice of waking kswapd after a refused promotion.
     """
@@ -41,8 +42,16 @@ class Header:
     pages: Mapping[str, str] = field(default_factory=dict)
     daemon_cpus: str = "spare"
     sysctls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seeds_change: Mapping[str, str] = field(default_factory=dict)
+    calibration: Mapping[str, str] = field(default_factory=dict)
     varies: frozenset[str] = frozenset()
     wakes: bool = False
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any], **more: Any) -> Header:
+        """The header that a comparison's facts describe: same names, the machine as plain data."""
+        machine = Machine.from_dict(facts["machine"])
+        return cls(**{**facts, "machine": machine, "varies": frozenset(facts.get("varies", ())), **more})
 
     @property
     def tiers(self) -> tuple[str, str]:
@@ -66,9 +75,9 @@ def header_lines(header: Header, notes: Footnotes, width: int) -> list[str]:
     changes = machine.cost_changes()
     lines = joined(about, width, ", ")
     lines += joined([*machine.header().split("; "), sizing], width, "; ", "  ")
-    switches = settings(machine.sysctls, header.sysctls)
+    size, switches = _size(header, notes), settings(machine.sysctls, header.sysctls)
     switches[-1] += f" {notes.mark(WAKE)}" if header.wakes else ""
-    lines += joined([*_size(header, notes), *switches], width, "; ", "  ")
+    lines += joined([*size, *switches], width, "; ", "  ")
     return lines + (wrapped(f"costs changed: {changes}", width, "  ") if changes else [])
 
 

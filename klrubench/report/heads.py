@@ -34,21 +34,21 @@ def heads(
     return found, key
 
 
-def name_words(name: str, tiers: Sequence[str] = ("DRAM", "CXL")) -> tuple[str, ...]:
-    """A policy's or a thread's name in one to three words of at most six letters."""
+def name_words(name: str, tiers: Sequence[str] = ("DRAM", "CXL"), width: int = _WIDTH) -> tuple[str, ...]:
+    """A policy's or a thread's name in one to three words of at most `width` letters."""
     bounds = {"all_top": ("all", tiers[0]), "all_lower": ("all", tiers[-1])}
     if name in bounds:
         return bounds[name]
     parts = name.split("_")
     if len(parts) > 1:
         joints = [part if len(part) > 4 else part + "_" for part in parts[:-1]]
-        return tuple(part[:_WIDTH] for part in (*joints, parts[-1]))[:3]
+        return tuple(part[:width] for part in (*joints, parts[-1]))[:3]
     if " " in name:
-        return tuple(part[:_WIDTH] for part in name.split())[:3]
-    if len(name) <= _WIDTH:
+        return tuple(part[:width] for part in name.split())[:3]
+    if len(name) <= width:
         return (name,)
-    middle = min(_WIDTH - 1, len(name) // 2)
-    return (name[:middle] + "-", name[middle : middle + _WIDTH])
+    middle = min(width - 1, len(name) // 2)
+    return (name[:middle] + "-", name[middle : middle + width])
 
 
 def _variant(values: str) -> str:

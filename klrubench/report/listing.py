@@ -33,6 +33,32 @@ def listing_text(title: str, rows: Sequence[Mapping[str, Any]], width: int) -> s
     return "\n".join([*([title] if title else []), *(f"  {line}" if title else line for line in lines)])
 
 
+def plan_text(rows: Sequence[Mapping[str, Any]], stored: int, width: int) -> str:
+    """Which runs would be computed: a count, then for each reason and pair of workload and policy the seeds.
+
+    Args:
+        rows: workload, policy, machine, ratio, seed and why, a row a run.
+        stored: how many runs need no computing.
+        width: columns of text a line may have.
+    """
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    for row in rows:
+        groups.setdefault((row["workload"], row["policy"], row["why"]), []).append(row["seed"])
+    lines = [f"{stored + len(rows)} runs: {stored} stored, {len(rows)} to compute"]
+    if not groups:
+        return lines[0]
+    head = [
+        Column(("workload",), [workload for workload, _, _ in groups], left=True, gap=0),
+        Column(("policy",), [policy for _, policy, _ in groups], left=True, gap=2),
+        Column(("runs",), [str(len(seeds)) for seeds in groups.values()], gap=2),
+    ]
+    room = width - sum(column.space for column in head) - 2
+    why = Column(
+        ("why",), [text if len(text) <= room else text[: room - 3] + "..." for _, _, text in groups], left=True, gap=2
+    )
+    return "\n".join([*lines, *table([*head, why])])
+
+
 def _column(name: str, rows: Sequence[Mapping[str, Any]], gap: int) -> Column:
     show = _SHOWN.get(name, str)
     number = all(isinstance(row[name], (int, float)) for row in rows)

@@ -106,8 +106,8 @@ def matrix_lines(matrix: Matrix, notes: Footnotes, width: int, colour: bool = Fa
     parts = blocks(first, [group for policy, group in groups.items() if policy in main], last, width, colour)
     parts += blocks(first[:1], rest, [], width, colour) if rest else []
     lines = [line for number, part in enumerate(parts) for line in (([""] if number else []) + part)]
-    keys = wrapped("; ".join([*long_names, *key]), width, "  ") if long_names or key else []
-    return [*wrapped(matrix.title, width), *lines, *keys]
+    notes.spell_out([*long_names, *key])
+    return [*wrapped(matrix.title, width), *lines]
 
 
 def _main(matrix: Matrix, sizes: Mapping[str, int], room: int) -> set[str]:

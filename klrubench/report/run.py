@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from klrubench.machine import Machine
 from klrubench.report.sparkline import rates, ratios, resampled, sparkline
-from klrubench.report.text import Column, count, fixed, missing, share, significant, size, table, wrapped
+from klrubench.report.text import Column, count, fixed, joined, missing, share, significant, size, table, wrapped
 from klrubench.report.wide import bound_text
 
 _LABEL = 16
@@ -33,6 +34,23 @@ def run_text(
     for note in result.get("notes") or ():
         lines += wrapped(f"note: {note}", width, "  ")
     return "\n".join(lines)
+
+
+def head_lines(record: Mapping[str, Any], width: int) -> list[str]:
+    """What was run: names, seed, id, machine, scale, and whether it was computed now.
+
+    Args:
+        record: a stored run, `{"id", "spec", "result", "manifest", "cached"}`.
+        width: columns of text a line may have.
+    """
+    spec = record["spec"]
+    machine = Machine.from_dict(spec["machine"])
+    names = f"{spec['policy']['label']} on {spec['workload']['label']}, seed {spec['seed']}"
+    state = "from the store" if record.get("cached") else f"computed in {fixed(record['manifest'].get('wall_s'), 1)} s"
+    scale = "1" if spec["fold"] == 1 else f"1/{spec['fold']}"
+    about = [f"run {record['id'][:10]}", state, f"{spec['duration_s']:g} s of work", f"scale {scale}"]
+    system = [*machine.header().split("; "), machine.sizing(), f"kernel {machine.kernel}", f"HZ {machine.hz}"]
+    return [*wrapped(names, width, "  "), *joined(about, width, ", "), *joined(system, width, "; ", "  ")]
 
 
 def _fact(label: str, text: str, width: int) -> list[str]:
@@ -122,16 +140,15 @@ def time_line(series: Mapping[str, Sequence[float]], width: int, ascii_only: boo
     found = [(label, values(series)) for label, needs, values in _LINES if all(name in series for name in needs)]
     drawn = [(label, resampled(values, room)) for label, values in found if any(value for value in values if value)]
     stretch = (times[-1] - times[0]) / max(1, min(room, len(times) - 1))
-    title = f"time line, {fixed(times[-1])} s, {significant(stretch)} s a character"
+    title = f"time line of {fixed(times[-1])} s, {significant(stretch)} s a character, from least to most"
     return [
+        title,
         *table(
             [
-                Column((title,), [label for label, _ in drawn], left=True, gap=0),
-                Column(("least",), [_least(values, min) for _, values in drawn]),
-                Column(
-                    ("",), [sparkline(values, room, ascii_only=ascii_only) for _, values in drawn], left=True, gap=2
-                ),
-                Column(("most",), [_least(values, max) for _, values in drawn], gap=2),
+                Column((), [label for label, _ in drawn], left=True, gap=0),
+                Column((), [_least(values, min) for _, values in drawn]),
+                Column((), [sparkline(values, room, ascii_only=ascii_only) for _, values in drawn], left=True, gap=2),
+                Column((), [_least(values, max) for _, values in drawn], gap=2),
             ]
         ),
         "",

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from klrubench.machine import Machine
 from klrubench.report import footnotes as fn
 from klrubench.report.header import Header, header_lines
 from klrubench.report.lkml import WIDTH as LKML_WIDTH
 from klrubench.report.lkml import lkml
 from klrubench.report.matrix import Cell, Matrix, Row, Verdict, gap_rows, matrix_lines, meaning
-from klrubench.report.text import WIDTH, missing, rows_of, significant, tsv, wrapped
-from klrubench.report.wide import wide_lines
+from klrubench.report.text import WIDTH, joined, missing, points, rows_of, share, significant, tsv, wrapped
+from klrubench.report.wide import legend, wide_lines
 
 SCHEMA = "klrubench compare 1"
 Rows = Sequence[Mapping[str, Any]]
@@ -26,65 +25,47 @@ class Sheet:
     """Everything that a comparison has to show; frames or sequences of mappings alike.
 
     Attributes:
-        specs: the stored specs of its runs (`RunSpec.to_record()`).
+        facts: what the header says, by the names of `Header`, the machine as `Machine.to_dict()`.
         cells: one row a setting and policy (`scores.matrix`).
         verdicts, charged_verdicts: one row a setting (`scores.verdicts`).
         suite: one row a policy (`scores.suite_scores`).
         wide: for each setting to be shown in full, its rows (`scores.wide`).
         runs: one row a run.
-        notes: what the runs of a setting have to say.
+        wakes: whether a policy has the choice of waking kswapd after a refused promotion.
         rates: whether rows walk along the axis of touches a page and second.
         baseline: the policy that slowdowns are against.
     """
 
-    specs: Sequence[Mapping[str, Any]]
+    facts: Mapping[str, Any]
     cells: Any
     verdicts: Any
     charged_verdicts: Any = ()
     suite: Any = ()
     wide: Mapping[str, Rows] = field(default_factory=dict)
     runs: Any = ()
-    notes: Mapping[str, Iterable[str]] = field(default_factory=dict)
+    wakes: bool = False
     rates: bool = False
     baseline: str = "all_top"
 
 
-def header_of(specs: Sequence[Mapping[str, Any]]) -> Header:
-    """The common facts of some runs, from their stored specs (at least one)."""
-    workloads = {spec["workload"]["label"]: spec for spec in specs}
-    machines = {json.dumps(spec["machine"].get("ratio")) for spec in specs}
-    policies = {spec["policy"]["label"]: spec["policy"] for spec in specs}
-    return Header(
-        runs=len(specs),
-        seeds=len({spec["seed"] for spec in specs}),
-        duration_s=max(float(spec["duration_s"]) for spec in specs),
-        machine=Machine.from_dict(specs[0]["machine"]),
-        scales={label: int(spec["fold"]) for label, spec in workloads.items()},
-        footprints_gib={label: _param(spec, "footprint_gib") for label, spec in workloads.items()},
-        threads={label: _param(spec, "threads") for label, spec in workloads.items()},
-        pages={label: _param(spec, "page") for label, spec in workloads.items()},
-        daemon_cpus=str(specs[0]["options"].get("daemon_cpus", "spare")),
-        sysctls={label: policy["facts"].get("sysctls") or {} for label, policy in policies.items()},
-        varies=frozenset(["ratio"] if len(machines) > 1 else []),
-        wakes=any("wake_kswapd" in policy["params"] for policy in policies.values()),
-    )
-
-
-def _param(spec: Mapping[str, Any], name: str) -> Any:
-    return spec["workload"]["params"].get(name, "?")
+def header_of(sheet: Sheet) -> Header:
+    """The header; busy threads are those that ran, where a rate took more than the workload's own."""
+    ran = {row["workload"]: int(row["threads"]) for row in rows_of(sheet.runs) if not missing(row.get("threads"))}
+    return Header.of(sheet.facts, threads={**sheet.facts.get("threads", {}), **ran}, wakes=sheet.wakes)
 
 
 def text(sheet: Sheet, width: int = WIDTH, colour: bool = False) -> str:
     """The answer for a terminal: matrix first unless there is one setting only; then the wide tables asked for."""
-    header = header_of(sheet.specs)
+    header = header_of(sheet)
     notes = fn.Footnotes()
     lines = [*header_lines(header, notes, width)]
     for matrix in _matrices(sheet, header, notes):
         lines += ["", *matrix_lines(matrix, notes, width, colour)]
     for setting, rows in sheet.wide.items():
-        lines += ["", *_workload(setting, sheet, width), *wide_lines(rows, width, colour)]
-    lines += [*_remarks(sheet, width), *wrapped(fn.SCOPE, width, "  "), *notes.lines(width)]
-    return "\n".join(lines)
+        lines += ["", *_workload(setting, sheet, header, width), *wide_lines(rows, notes, width, colour)]
+        lines += ["", *_sentences(setting, sheet, width)]
+    lines += ["", *notes.key(width), *legend([row for rows in sheet.wide.values() for row in rows], width)]
+    return "\n".join([*lines, *_remarks(sheet, header, width), *wrapped(fn.SCOPE, width, "  "), *notes.lines(width)])
 
 
 def as_lkml(sheet: Sheet) -> str:
@@ -109,11 +90,7 @@ def as_json(sheet: Sheet) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "scope": fn.SCOPE,
-        "machine": dict(sheet.specs[0]["machine"]),
-        "duration_s": sheet.specs[0]["duration_s"],
-        "seeds": sorted({spec["seed"] for spec in sheet.specs}),
-        "scales": {spec["workload"]["label"]: f"1/{spec['fold']}" for spec in sheet.specs},
-        "options": dict(sheet.specs[0]["options"]),
+        **dict(sheet.facts),
         "baseline": sheet.baseline,
         "cells": rows_of(sheet.cells),
         "verdicts": rows_of(sheet.verdicts),
@@ -240,40 +217,46 @@ def _first(cells: Rows, name: str) -> float | None:
 
 def _on_axis(row: Row, notes: fn.Footnotes, header: Header) -> Row:
     return Row(
-        row.label, row.cells, row.verdict, row.rate, row.young, meaning=meaning(row, "all_lower", notes, header.tiers)
+        row.label, row.cells, row.verdict, None, row.young, meaning=meaning(row, "all_lower", notes, header.tiers)
     )
 
 
-def _workload(setting: str, sheet: Sheet, width: int) -> list[str]:
-    """What the workload of a wide table is, in two lines or so."""
-    spec = next((spec for spec in sheet.specs if spec["workload"]["label"] == setting.split(" ")[0]), None)
-    if spec is None:
-        return [setting]
-    params = spec["workload"]["params"]
-    rate = _first([row for row in sheet.wide[setting]], "touches_per_page_s")
-    loop = "open loop" if params.get("open_loop") else "closed loop"
+def _workload(setting: str, sheet: Sheet, header: Header, width: int) -> list[str]:
+    """What stands above a wide table."""
+    label = setting.split(" ")[0]
+    rate, young = (_first(sheet.wide[setting], name) for name in ("touches_per_page_s", "young_share"))
     parts = [
         f"{significant(rate)} touches/page/s" if rate is not None else "",
-        f"MLP {params.get('mlp', '?'):g}" if "mlp" in params else "",
-        f"{params.get('threads')} threads, {loop}",
-        f"{100 * params['read_share']:g} % reads" if "read_share" in params else "",
-        f"{params.get('touches')} touches an operation",
-        f"pages placed {params.get('placement')}",
+        f"{share(young)} % of the pages young within 2 s" if young is not None else "",
+        f"calibration: {header.calibration[label]}" if header.calibration.get(label) else "",
     ]
-    calibration = spec["workload"]["facts"].get("calibration")
-    found = wrapped(f"{setting}: {', '.join(part for part in parts if part)}", width, "  ")
-    return found + (wrapped(f"calibration: {calibration}", width, "  ") if calibration else [])
+    return joined([f"{setting}: {parts[0] or 'cost beside benefit'}", *parts[1:]], width, "; ", "  ")
 
 
-def _remarks(sheet: Sheet, width: int) -> list[str]:
+def _sentences(setting: str, sheet: Sheet, width: int) -> list[str]:
+    """The verdicts in words, with kernel threads where they ran and with their time charged."""
+    titles = {"": sheet.verdicts, "charged: ": sheet.charged_verdicts if len(rows_of(sheet.charged_verdicts)) else ()}
+    found = [(title, row) for title, rows in titles.items() for row in rows_of(rows) if row["setting"] == setting]
+    return [line for title, row in found for line in wrapped(title + _sentence(row), width, "  ")]
+
+
+def _sentence(row: Mapping[str, Any]) -> str:
+    if not row.get("next_best"):
+        return f"{row['best']} has nothing to be compared with"
+    ends = "" if missing(row.get("low_pct")) else f" [{points(row['low_pct'])}, {points(row['high_pct'])}]"
+    word = {"equal": ": equal", "too few seeds": " (one seed)", "exact": " (exact)"}.get(row["word"], f" {row['word']}")
+    return f"{row['best']} is best, {points(row['difference_pct'])}{ends} points below {row['next_best']}{word}"
+
+
+def _remarks(sheet: Sheet, header: Header, width: int) -> list[str]:
     """Lines below the tables: what runs said, which workloads are saturated, what a seed changes."""
-    cells = rows_of(sheet.cells)
-    young = {cell["setting"]: _first([cell], "young_share") for cell in cells}
-    full = [setting for setting, share in young.items() if share is not None and share > fn.SATURATED]
-    seeds = {spec["workload"]["label"]: str(spec["workload"]["facts"].get("seeds_change", "")) for spec in sheet.specs}
-    lines = [
-        *fn.told(sheet.notes),
-        fn.saturated(full),
-        fn.seeds_change({name: text for name, text in seeds.items() if text}),
+    young = {cell["setting"]: _first([cell], "young_share") for cell in rows_of(sheet.cells)}
+    full = [setting for setting, part in young.items() if part is not None and part > fn.SATURATED]
+    seeds = fn.seeds_change({name: text for name, text in header.seeds_change.items() if text})
+    sampling = fn.SAMPLING if any(cell["policy"].startswith("random_sampling") for cell in rows_of(sheet.cells)) else ""
+    return [
+        piece
+        for line in [*fn.told(rows_of(sheet.runs)), sampling, fn.saturated(full), seeds]
+        if line
+        for piece in wrapped(line, width, "  ")
     ]
-    return [piece for line in lines if line for piece in wrapped(line, width, "  ")]

@@ -48,6 +48,11 @@ def half(value: Any) -> str:
     return fixed(value, 1 if value < 9.95 else 0)
 
 
+def tenths(value: Any) -> str:
+    """A rate in a column: one digit after the point under 10, none from there on."""
+    return fixed(value, 1 if not missing(value) and 0 < abs(value) < 9.95 else 0)
+
+
 def share(value: Any, digits: int = 0) -> str:
     """A share 0..1 as a number of percent."""
     return fixed(None if missing(value) else 100 * value, digits)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from klrubench.report.footnotes import Footnotes
 from klrubench.report.heads import name_words, spoken
-from klrubench.report.text import Column, blocks, fixed, half, joined, keyed, missing, points, share, significant, size
+from klrubench.report.text import Column, blocks, fixed, half, keyed, missing, points, share, size, tenths, wrapped
 
 CPU = "% of a core"
 SLOWDOWN = "slowdown against all-DRAM, %|slowdown, %|slow %"
@@ -23,12 +24,13 @@ _LEGEND = {
 }
 
 
-def wide_lines(rows: Sequence[Mapping[str, Any]], width: int, colour: bool = False) -> list[str]:
+def wide_lines(rows: Sequence[Mapping[str, Any]], notes: Footnotes, width: int, colour: bool = False) -> list[str]:
     """Two tables with one line a policy, benefit and cost, each cut into blocks where `width` is short.
 
     Args:
         rows: one mapping a policy: `policy`, `policy_role`, the columns named in `_benefit` and `_cost` (any may be
             missing), `cpu_pct` (% of a core by thread or kind of stall), `daemon_threads`, `bound` (shares by name).
+        notes: where short names are spelled out.
         width: columns of text a line may have.
         colour: whether the least slowdown of a contestant is set in bold.
     """
@@ -38,8 +40,14 @@ def wide_lines(rows: Sequence[Mapping[str, Any]], width: int, colour: bool = Fal
     for middle in (_benefit(rows), _cost(rows)):
         for part in blocks([label], middle, [], width, colour) if middle else []:
             lines += ([""] if lines else []) + part
+    notes.spell_out(key)
+    return lines
+
+
+def legend(rows: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+    """What the columns mean that these rows have."""
     shown = [text for name, text in _LEGEND.items() if any(not missing(row.get(name)) for row in rows)]
-    return [*lines, *joined([*key, *shown], width)]
+    return wrapped("; ".join(shown), width, "  ") if shown else []
 
 
 def _labels(labels: Sequence[str], most: int) -> tuple[dict[str, str], list[str]]:
@@ -103,8 +111,8 @@ def bound_text(bound: Mapping[str, float] | None, most: int = 24) -> str:
 
 def _cost(rows: Sequence[Mapping[str, Any]]) -> list[list[Column]]:
     groups = [
-        _number(rows, "promoted_mib_s", significant, "promo", "MiB/s"),
-        _number(rows, "demoted_mib_s", significant, "demo", "MiB/s"),
+        _number(rows, "promoted_mib_s", tenths, "promo", "MiB/s"),
+        _number(rows, "demoted_mib_s", tenths, "demo", "MiB/s"),
         _number(rows, "promoted_again_share", share, "again", "%"),
         _number(rows, "precision", share, "prec", "%"),
         _number(rows, "recall", share, "rec", "%"),
@@ -132,8 +140,8 @@ def _title(kernel: bool) -> str:
 
 def _thread(rows: Sequence[Mapping[str, Any]], name: str, group: str) -> list[Column]:
     cells = [_percent((row.get("cpu_pct") or {}).get(name)) for row in rows]
-    return [Column(name_words(name), cells, group=group)]
+    return [Column(name_words(name, width=7), cells, group=group)]
 
 
 def _percent(value: float | None) -> str:
-    return "-" if missing(value) else "0" if value == 0 else significant(value)
+    return "0" if value == 0 else tenths(value)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from klrubench.engine.access import CLOCK, GAP, LOG_FULL, N_CATEGORIES, OP_BINS, STALL, TENANT_WORDS, TOUCH, run_touches
+from klrubench.engine.access import CLOCK, GAP, LOG_FULL, N_CATEGORIES, OP_BINS, STALL, TENANT_WORDS, TOUCH
 from klrubench.engine.bits import NODE_MASK
 from klrubench.engine.latency import CACHE_PS, COMPUTE_PS, CPU_SHARE, FOLD, MLP, NODE_COLUMNS, QUANTUM_PS, TENANT_COLUMNS, THREADS, solve_latency
-from klrubench.engine.quantum import NEXT_PS, end_quantum, run_alone
+from klrubench.engine.pointer import addresses
+from klrubench.engine.quantum import NEXT_PS, Engine, close_for_all, run_alone, run_one
 from klrubench.engine.random import stream_key
 from klrubench.errors import ScaleError
 from klrubench.mm.fault import no_fault
@@ -134,7 +135,8 @@ class System:
         self._events: list[tuple[int, int, int, Any]] = []
         self._order = 0
         self._marks: list[tuple[int, int, Callable[[], None]]] = []
-        self.fault, self.fault_ctx, self.fault_spent = no_fault, np.zeros(1, np.int64), lambda: 0
+        self.fault_ctx, self.fault_spent = np.zeros(1, np.int64), lambda: 0
+        self.fault_words = np.array([no_fault.address, 0], np.int64)
         mm.setting[TWO_STEP] = int(machine.kernel_at_least("6.14"))
         mm.setting[WINDOW] = -1
         top = [k for k in machine.top_nodes if machine.nodes[k].cpus] or list(machine.top_nodes)
@@ -160,6 +162,13 @@ class System:
             row[[FOLD, CACHE_PS, CPU_SHARE]] = self.fold, machine.cache_hit_ns * 1000, 1.0
             if timing.open_loop:
                 self.state[tenant.index, GAP] = int(round(timing.touch_ns * 1000 * self.fold))
+
+        shape = np.array([(t.first_page, t.pages, t.workload.touches) for t in self.tenants], np.int64)
+        self.engine = Engine(
+            self.mm.pte, self.mm.pte64, self.state, self.counts, self.cost, self.at_start, self.mix, self.op_hist, self.fault_words, EMPTY_LOG,
+            self.quantum, self.other_ps, self.params, self.latency, self.node_params, self.mm.traffic, self.factor, shape,
+        )  # fmt: skip
+        self.engine_addresses = addresses(list(self.engine))
 
     # --- for policies: time -------------------------------------------------------------------------------------------
     @property
@@ -263,7 +272,8 @@ class System:
 
     def on_fault(self, handler: Any, context: np.ndarray, spent_ps: Callable[[], int]) -> None:
         """Install the compiled fault handler; `spent_ps` reads the application time it has charged."""
-        self.fault, self.fault_ctx, self.fault_spent = handler, context, spent_ps
+        self.fault_words[:] = handler.address, context.ctypes.data
+        self.fault_ctx, self.fault_spent = context, spent_ps
 
     def at_touch(self, number: int, action: Callable[[], None]) -> None:
         """Call `action` when the first tenant has made so many touches (oracles, phases, instruments)."""
@@ -428,20 +438,18 @@ class System:
             self._advance_alone(self.tenants[0], deadline)
         else:
             self._advance_together(deadline)
-        for tenant in np.flatnonzero(self.state[:, TOUCH] != before):
+        for tenant in range(len(before)):
+            if self.state[tenant, TOUCH] == before[tenant]:
+                continue
             first = tenant * len(self.mm.node)
             self.mm.lru[first : first + len(self.mm.node), MM_USED] = 1  # lru_gen_use_mm: the address space has run
 
     def _advance_alone(self, tenant: Tenant, deadline: int) -> None:
-        mm, state = self.mm, self.state
+        state = self.state
         while state[0, CLOCK] < deadline and not tenant.finished:
             marked = self._limit(tenant)
             words, count = tenant.feed.window(tenant.touches, marked)
-            served, reason = run_alone(
-                mm.pte, mm.pte64, words, count, state, self.counts, self.cost, deadline, tenant.workload.touches, self.op_hist[0],
-                self.fault, self.fault_ctx.ctypes.data, EMPTY_LOG, self.quantum, self.at_start, self.mix, self.other_ps,
-                self.params, self.latency, self.node_params, mm.traffic, self.factor,
-            )  # fmt: skip
+            served, reason = run_alone(self.engine_addresses, words, count, deadline)
             if self._pause(tenant) or reason == LOG_FULL or served == marked:
                 return
 
@@ -462,21 +470,14 @@ class System:
         waiting = [int(self.state[t.index, CLOCK]) for t in self.tenants if not t.finished]
         now = min(waiting) if waiting else limit
         if now >= self.quantum[NEXT_PS]:
-            end_quantum(
-                self.quantum, now, self.state, self.counts, self.at_start, self.mix, self.other_ps, self.params, self.latency,
-                self.node_params, self.mm.traffic, self.factor, self.cost,
-            )  # fmt: skip
+            close_for_all(self.engine_addresses, now)
 
     def _advance_one(self, tenant: Tenant, limit: int) -> None:
-        t, mm = tenant.index, self.mm
-        part = slice(tenant.first_page, tenant.first_page + tenant.pages)
+        t = tenant.index
         while self.state[t, CLOCK] < limit and not tenant.finished:
             marked = self._limit(tenant)
             words, count = tenant.feed.window(tenant.touches, marked)
-            served, reason = run_touches(
-                mm.pte[part], mm.pte64[part.start // 8 : part.stop // 8], words, count, self.state[t], self.counts[t], self.cost[t], limit,
-                tenant.workload.touches, self.op_hist[t], self.fault, self.fault_ctx.ctypes.data, tenant.first_page, EMPTY_LOG,
-            )  # fmt: skip
+            served, reason = run_one(self.engine_addresses, t, words, count, limit)
             self._pause(tenant)
             if reason == LOG_FULL or served == marked:
                 return

@@ -222,9 +222,12 @@ def _compacted(store: Store, batch: Batch) -> StoreError | None:
 
 
 def header_facts(runs: list[RunSpec]) -> dict[str, Any]:
-    """What stands above a table: runs, seeds, duration_s, machine (`to_dict()` of the first), `varies` (names of what
-    differs between rows), and by workload label: scales (fold), footprints_gib, threads, pages, seeds_change, calibration;
-    by policy label: sysctls; and daemon_cpus."""
+    """What stands above a table.
+
+    runs, seeds, duration_s, daemon_cpus; machine (`to_dict()` of the first run), varies (which of machine and ratio
+    differ between rows); by workload label: scales (the fold), footprints_gib, threads, pages, seeds_change,
+    calibration; by policy label: sysctls.
+    """
     workloads = {run.workload.label: run for run in runs}
     params = {label: run.workload.params for label, run in workloads.items()}
     varies = {name: {str(_names(run)[name]) for run in runs} for name in ("machine", "ratio")}

@@ -104,9 +104,8 @@ def _say_if_cold(progress: Progress) -> None:
     """Compilation takes a while and happens in the workers' first runs: say so, or it looks as if nothing went on."""
     if "numba" not in sys.modules:
         return
-    from numba.core import config
-
-    if config.CACHE_DIR and next(Path(config.CACHE_DIR).rglob("*.nbi"), None) is None:
+    folder: str = getattr(sys.modules["numba"].config, "CACHE_DIR", "")
+    if folder and next(Path(folder).rglob("*.nbi"), None) is None:
         progress.note("compiling kernels (once)")
 
 

@@ -81,12 +81,11 @@ def warnings(question: Question, runs: list[RunSpec]) -> list[str]:
     """What a person should know before believing the table: one line each."""
     found = []
     for label, interval_ms in {run.policy.label: run.policy.facts.get("interval_ms") for run in runs}.items():
-        least_s = INTERVALS * (interval_ms or 0) / 1000
-        if question.duration < least_s:
-            found.append(
-                f"{question.duration:g} s is under {INTERVALS} intervals of {interval_ms / 1000:g} s: {label} has hardly "
-                f"begun; use --duration {least_s:g} or more"
-            )
+        interval_s = (interval_ms or 0) / 1000
+        if question.duration < INTERVALS * interval_s:
+            short = f"{question.duration:g} s is under {INTERVALS} intervals of {interval_s:g} s"
+            least = f"use --duration {INTERVALS * interval_s:g} or more"
+            found.append(f"{short}: {label} has hardly begun; {least}")
     if question.seeds < 2:
         found.append("1 seed: no intervals, no verdicts; use --seeds 3 or more")
     return found

@@ -23,7 +23,7 @@ RESULT_SCHEMA = 1
 COUNTED = ("engine", "mm", "machine", "simulate", "workload", "policy", "params", "generate", "errors")
 """Names below klrubench whose code is in every run's id (`errors` cannot change a result and is not hashed)."""
 
-_ROOMS = {
+ROOMS = {
     "engine": ("engine/**/*.py", "generate*.py"),
     "mm": ("mm/**/*.py",),
     "machine": ("machine/**/*.py",),
@@ -118,7 +118,7 @@ def framework_hashes() -> dict[str, str]:
     """Hash of each room of the framework whose code decides results, as it was when first asked for."""
     return {
         room: _hash_files(PACKAGE, [path for pattern in patterns for path in PACKAGE.glob(pattern)])
-        for room, patterns in _ROOMS.items()
+        for room, patterns in ROOMS.items()
     }
 
 

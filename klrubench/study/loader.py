@@ -176,8 +176,7 @@ def _kernel_cache(digest: str) -> Iterator[None]:
     if "numba" not in sys.modules:
         yield
         return
-    from numba.core import config
-
+    config: Any = importlib.import_module("numba.core.config")
     common = config.CACHE_DIR
     config.CACHE_DIR = str(Path(common) / f"plugin-{digest}") if common else common
     try:

@@ -78,10 +78,7 @@ def list_workloads() -> list[PluginInfo]:
 def load(source: PluginSource) -> Any:
     """The class that a source defines, with the name a person types given to it."""
     module = load_module(source)
-    if source.entry:
-        found = _entry_class(source, module)
-    else:
-        found = _only_class(source, module)
+    found: Any = _entry_class(source, module) if source.entry else _only_class(source, module)
     found._registered_name = source.name
     return found
 
@@ -98,11 +95,8 @@ def _base(kind: str) -> type[Parameterised]:
 
 def _only_class(source: PluginSource, module: Any) -> type[Parameterised]:
     base = _base(source.kind)
-    found = [
-        value
-        for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__ and name[0] != "_"
-    ]
+    own = [value for name, value in vars(module).items() if isinstance(value, type) and not name.startswith("_")]
+    found = [value for value in own if issubclass(value, base) and value.__module__ == module.__name__]
     if len(found) != 1:
         names = ", ".join(cls.__name__ for cls in found) or "none"
         raise UsageError(
@@ -182,5 +176,5 @@ def summary(file: Path) -> str:
     except (OSError, ValueError) as error:
         return f"(broken: {error})"
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
-    texts = [ast.get_docstring(node) for node in [*classes, tree]]
+    texts = [*(ast.get_docstring(node) for node in classes), ast.get_docstring(tree)]
     return next((text.strip().splitlines()[0] for text in texts if text and text.strip()), "")

@@ -109,7 +109,7 @@ class _Crew:
         self.pool = _new_pool(self.jobs)
         self.deaths += 1
         if self.deaths >= DEATHS_IN_A_ROW:
-            raise RunFailedError(f"{self.deaths} workers in a row died without a result: too little memory? try --jobs 1")
+            raise RunFailedError(f"{self.deaths} workers in a row died: is there too little memory? try --jobs 1")
         for spec in lost:
             self.strikes[spec.run_id] += 1
             if self.strikes[spec.run_id] < STRIKES:

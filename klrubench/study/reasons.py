@@ -23,10 +23,8 @@ def _reason(run: RunSpec, look: str, set_aside: set[str], alike: Mapping[tuple[A
         return look
     if run.run_id in set_aside:
         return "its stored result was damaged and set aside"
-    changes = [changed(run.components, known) for known in alike.get(_key(run), [])]
-    if not changes:
-        return "not in the store"
-    return f"changed since it was stored: {', '.join(min(changes, key=len))}"
+    changes = sorted((changed(run.components, known) for known in alike.get(_key(run), [])), key=len)
+    return f"changed since it was stored: {', '.join(changes[0])}" if changes else "not in the store"
 
 
 def changed(now: Mapping[str, str], then: Mapping[str, str]) -> list[str]:

@@ -48,7 +48,7 @@ Grid = dict[str, dict[str, list[Run]]]
 
 
 def with_setting(runs: pl.DataFrame) -> pl.DataFrame:
-    """Adds the column `setting`, the label of a table's row: the workload, and machine and ratio where several occur."""
+    """Adds `setting`, the label of a table's row: the workload, and machine and ratio where several occur."""
     import polars as pl
 
     parts = ["workload", *(name for name in ("machine", "ratio") if runs[name].n_unique() > 1)]
@@ -76,9 +76,10 @@ def _logs(runs: Sequence[Run], base: Sequence[Run], value: str, reference: str) 
 def matrix(runs: pl.DataFrame, baseline: str = BASELINE) -> pl.DataFrame:
     """One row for each setting and policy: slowdown against the baseline on paired seeds, with 95 % intervals.
 
-    Columns: setting, workload, machine, ratio, policy, policy_role, contestant, workload_control, seeds; `slowdown_pct`,
-    `low_pct`, `high_pct`, `half_pct` (null with one seed), `exact` (no variance); the same `_pct` and `_half_pct` for
-    steady, charged and charged_steady; `gap_closed` (share, null where the gap is under a point); then means over seeds.
+    Columns: setting, workload, machine, ratio, policy, policy_role, contestant, workload_control, seeds;
+    `slowdown_pct`, `low_pct`, `high_pct`, `half_pct` (null with one seed), `exact` (no variance); `_pct` and
+    `_half_pct` of steady, charged and charged_steady; `gap_closed` (share, null where the gap is under a point);
+    means over seeds.
     Settings without a run of the baseline are left out.
     """
     rows = []
@@ -93,10 +94,14 @@ def _setting_rows(setting: str, policies: dict[str, list[Run]], base: list[Run])
     by_policy = {row["policy"]: row for row in rows}
     first, oracle = by_policy.get("first_touch"), by_policy.get("oracle_static")
     for row in rows:
-        known = first is not None and oracle is not None
-        ends = (first["slowdown_pct"], row["slowdown_pct"], oracle["slowdown_pct"]) if known else None
-        row["gap_closed"] = gap_closed(*ends) if ends else None
+        row["gap_closed"] = _gap_closed(first, row, oracle)
     return rows
+
+
+def _gap_closed(first: Run | None, row: Run, oracle: Run | None) -> float | None:
+    if first is None or oracle is None:
+        return None
+    return gap_closed(first["slowdown_pct"], row["slowdown_pct"], oracle["slowdown_pct"])
 
 
 def _cell(setting: str, each: list[Run], base: list[Run]) -> dict[str, Any]:
@@ -199,7 +204,7 @@ def _gap(cells: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def wide(runs: pl.DataFrame, setting: str | None = None, baseline: str = BASELINE) -> list[dict[str, Any]]:
-    """Cost beside benefit on one setting (default: the first): the cells of `matrix`, and what has no column of numbers.
+    """Cost beside benefit on one setting (default: the first): the cells of `matrix`, and what is no plain number.
 
     Added to each: `cpu_pct` ({thread or kind of stall: % of a core}), `daemon_threads`, `bound` ({name: share of the
     run}), `vmstat` ({name: mean}), `sysctls`, `notes`.

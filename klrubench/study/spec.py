@@ -26,6 +26,10 @@ AUTO_FOLD_LIMIT = 512
 """Highest fold that `--scale auto` chooses: the smallest per-wake budget of 512 pages is then still one page."""
 
 
+INVISIBLE_OPTIONS = ("chunk",)
+"""Options that cannot change a result."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A policy or workload with its full set of parameters, as plain data.
@@ -131,7 +135,7 @@ class RunSpec:
             "seed": str(self.seed),
             "duration": repr(float(self.duration_s)),
             "scale": f"1/{self.fold}",
-            "options": digest(canonical(self.options)),
+            "options": digest(canonical({k: v for k, v in self.options.items() if k not in INVISIBLE_OPTIONS})),
             "result schema": str(RESULT_SCHEMA),
             **code,
         }
@@ -188,11 +192,11 @@ def make_spec(
 
 
 def full_accesses(machine: Machine, workload: Part, duration_s: float) -> float:
-    """Full-size accesses of a run: touches a page and second x pages x seconds."""
-    from klrubench.simulate import resolve_timing
+    """Full-size accesses of a run: touches a page and second x pages x seconds at work."""
+    from klrubench.simulate.timing import resolve_timing, simulated_touches
 
     made = workload.build()
-    return float(resolve_timing(machine, made).rate) * made.full_pages() * duration_s
+    return float(simulated_touches(resolve_timing(machine, made), made, duration_s, fold=1))
 
 
 def auto_fold(full: float) -> int:

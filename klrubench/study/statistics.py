@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
 EQUAL_POINTS = 1.0
-"""Two slowdowns whose difference surely lies inside +- this many points are called equal, however small the interval."""
+"""Slowdowns whose difference surely lies inside +- this many points are equal, however small the interval."""
 
 GAP_POINTS = 1.0
 """Under this many points between first_touch and the oracle there is no gap to close a share of."""
@@ -81,8 +81,8 @@ def estimate(logs: Sequence[float]) -> Estimate:
 def overall(suite: Sequence[Sequence[float]]) -> Estimate:
     """Mean over the workloads of a fixed suite; the interval speaks of other seeds, not of other workloads.
 
-    The variances of the workloads' means add; the degrees of freedom are Welch-Satterthwaite's, because workloads differ
-    in noise and the noisiest decides. One inner sequence a workload, one log ratio a seed.
+    The variances of the workloads' means add; the degrees of freedom are Welch-Satterthwaite's, because workloads
+    differ in noise and the noisiest decides. One inner sequence a workload, one log ratio a seed.
     """
     means = [math.fsum(logs) / len(logs) for logs in suite]
     mean, fewest = math.fsum(means) / len(means), min(len(logs) for logs in suite)
@@ -151,7 +151,7 @@ class Verdict:
     equal_to: tuple[str, ...] = ()
 
 
-def verdict(logs: dict[str, Sequence[float]]) -> Verdict:
+def verdict(logs: Mapping[str, Sequence[float]]) -> Verdict:
     """Compare the best of some policies with each of the others.
 
     Args:
@@ -182,7 +182,7 @@ def _points(pair: Estimate, best_log: float) -> tuple[float, float | None, float
 
 def _inside_margin(points: tuple[float, float | None, float | None]) -> bool:
     _, low, high = points
-    return low is not None and high is not None and -EQUAL_POINTS <= low and high <= EQUAL_POINTS
+    return low is not None and high is not None and low >= -EQUAL_POINTS and high <= EQUAL_POINTS
 
 
 def _word(p: float, equal: bool, exact: bool) -> str:

@@ -1,8 +1,8 @@
 """Results on disk: one JSON file a run, named by its id, written at once, by any number of writers.
 
-    runs/<hh>/<id>.json      checksum, then the run (spec, result, manifest), then its time series, a line each
-    runs/damaged/            files that did not read back, set aside
-    results.parquet          one row a run; a cache, rebuilt from runs/ (table.py)
+- `runs/<hh>/<id>.json`: checksum, then the run (spec, result, manifest), then its time series, a line each
+- `runs/damaged/`: files that did not read back, set aside
+- `results.parquet`: one row a run; a cache, rebuilt from runs/ (table.py)
 """
 
 from __future__ import annotations

@@ -1,0 +1,278 @@
+"""Replay of a recorded trace as a stream: a rescaled real access *pattern*, never a timing of the program.
+
+What is kept: which pages were touched in which stretch of the program, how often each one compared with the others, which
+share of that reached memory, and which share wrote. What is chosen: the footprint, the duration and the rate.
+
+- *Footprint.* The traced pages lie on a line that is stretched (or shrunk) to the pages of the target: traced page p becomes
+  the block [p x, (p + 1) x) with x = target / traced pages, and each touch of it goes to a random place there. So the
+  distribution of rates over pages keeps its shape. Shrunk, neighbours in address share a page.
+- *Duration.* The recording is played `loops` times in the run. An epoch gets the share of the run's touches that it has of
+  the recorded ones, whatever their number: each recorded touch is replayed `stretch.touches` times.
+- *Touches.* A row of the trace (one page in one epoch) plays its LLC misses as touches that reach memory, and of its
+  cache hits at most `cached_touches` as touches served by the cache: an accessed bit or a hint fault needs but one.
+- *Order.* Within an epoch touches come in a random order (a bijection of their numbers, keyed by seed and epoch), because
+  the trace does not hold theirs. Each row gets its count exactly where touches stretch by a whole number, else to within one
+  of the exact count for each of its touches.
+
+Touch i is a pure function of (seed, i): a search finds the epoch, a bijection the slot, and a table what the slot holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from klrubench.engine.bits import CACHED_BIT, ID_MASK, WRITE_BIT
+from klrubench.engine.random import GOLDEN, mix64, stream_key, words
+from klrubench.errors import UsageError
+from klrubench.trace.kernel import kernel
+
+if TYPE_CHECKING:
+    from klrubench.trace.format import Trace
+    from klrubench.workload import Layout
+
+__all__ = ["Replay", "Stretch", "init_order", "stretch_note", "stretch_of"]
+
+MAX_SLOTS = 1 << 26
+_EXACT = 2**53  # below it a quotient of whole numbers in float64 has the right floor
+_BLOCK = 1024
+_SHIFT_32 = np.uint64(32)
+_LOW_32 = np.uint64(0xFFFFFFFF)
+_MULTIPLY_1, _MULTIPLY_2 = np.uint64(0x9E3779B1), np.uint64(0x85EBCA77)
+_WRITE, _CACHED = np.uint32(WRITE_BIT), np.uint32(CACHED_BIT)
+_FLAGS, _PAGE = np.uint32(WRITE_BIT | CACHED_BIT), np.uint32(ID_MASK)
+_UNIT = 2.0**-32
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """By how much a replay differs from the recording, in full-size numbers.
+
+    Attributes:
+        footprint: target pages a traced page.
+        touches: replayed touches a recorded one (counted as the replay counts them) and loop.
+        page_touches: replayed touches a page, over recorded ones: `touches` / `footprint`.
+        loops: times the recording is played.
+        cached_share: share of the replayed touches that the cache serves.
+        epoch_s: seconds that an epoch takes on average, on an unloaded all-DRAM machine.
+    """
+
+    footprint: float
+    touches: float
+    page_touches: float
+    loops: int
+    cached_share: float
+    epoch_s: float
+
+
+def _weights(trace: Trace, cached_touches: int) -> tuple[np.ndarray, np.ndarray]:
+    """Touches that reach memory, and all touches, that each row plays (i64)."""
+    misses = trace.llc_misses.astype(np.int64)
+    hits = trace.reads.astype(np.int64) + trace.writes - misses
+    return misses, misses + np.minimum(hits, cached_touches)
+
+
+def _thinning(trace: Trace, cached_touches: int) -> int:
+    """One of how many recorded touches has a slot: 1, unless they are too many to hold."""
+    return -(-int(_weights(trace, cached_touches)[1].sum()) // MAX_SLOTS)
+
+
+def _slots(trace: Trace, cached_touches: int) -> tuple[np.ndarray, np.ndarray]:
+    """A word (u32) for each touch of the trace that is played: bits 31 and 30 as in the stream, traced page; and where epochs begin.
+
+    Of the touches of a row, the share that wrote is marked as writes, to within one (at random, but the same for all seeds).
+    """
+    misses, played = _weights(trace, cached_touches)
+    thinning = _thinning(trace, cached_touches)
+    chance = words(2 * played.size, stream_key(0, "trace rows")).reshape(2, -1) * 2.0**-64
+    if thinning > 1:
+        misses = np.floor(misses / thinning + chance[0]).astype(np.int64)
+        played = misses + np.floor((played - _weights(trace, cached_touches)[0]) / thinning + chance[0]).astype(np.int64)
+    if not played.any():
+        raise UsageError("nothing of the trace reaches memory: take cached_touches=1 or more")
+    row = np.repeat(np.arange(played.size), played)
+    turn = np.arange(row.size) - np.repeat(np.cumsum(played) - played, played)
+    share = (trace.writes / (trace.reads.astype(np.float64) + trace.writes))[row]
+    writes = np.floor((turn + 1) * share + chance[1][row]) > np.floor(turn * share + chance[1][row])
+    slots = trace.page[row] | (_CACHED * (turn >= misses[row])) | (_WRITE * writes)
+    held = np.bincount(trace.epoch[row])
+    return slots.astype(np.uint32), np.concatenate([[0], np.cumsum(held[held > 0])])
+
+
+def stretch_of(trace: Trace, layout: Layout, loops: int, cached_touches: int) -> Stretch:
+    """The stretch of a replay on that layout."""
+    misses, played = _weights(trace, cached_touches)
+    total = max(1, int(played.sum()))
+    footprint = layout.full_pages / trace.card.pages
+    touches = layout.accesses * layout.fold / (total * loops)
+    return Stretch(
+        footprint=footprint,
+        touches=touches,
+        page_touches=touches / footprint,
+        loops=loops,
+        cached_share=1 - int(misses.sum()) / total,
+        epoch_s=layout.duration_s / (loops * trace.card.epochs),
+    )
+
+
+def stretch_note(name: str, trace: Trace, layout: Layout, loops: int, cached_touches: int) -> str:
+    """One sentence that says how far a replay is from the recording; belongs under every table that holds one."""
+    stretch, card = stretch_of(trace, layout, loops, cached_touches), trace.card
+    played = "once" if loops == 1 else f"{loops} times"
+    return (
+        f"{name}: a rescaled real access pattern, never a timing of {card.command or 'that program'}: {card.pages:,} recorded pages"
+        f" x{stretch.footprint:.3g} (to {layout.full_pages / 2**18:.4g} GiB), played {played} in {card.epochs:,} epochs of"
+        f" {stretch.epoch_s * 1000:.3g} ms, x{stretch.page_touches:.3g} touches a page; {stretch.cached_share:.0%} served by the"
+        f" cache (at most {cached_touches} a page and epoch); the rate is chosen, lackey has no time"
+    )
+
+
+def init_order(trace: Trace, layout: Layout) -> np.ndarray:
+    """Target pages in the order in which the program first touched theirs, by epoch; within one epoch at random, by seed."""
+    first = np.empty(trace.card.pages, np.int64)
+    first[trace.page[::-1]] = trace.epoch[::-1]
+    chance = words(trace.card.pages, stream_key(layout.seed, "trace init order"))
+    order = np.lexsort((chance, first))
+    if trace.card.pages > layout.pages:
+        order = _first_of_each(order * layout.pages // trace.card.pages)
+        return order.astype(np.int64)
+    begins = -(-np.arange(trace.card.pages + 1) * layout.pages // trace.card.pages)
+    lengths = np.diff(begins)[order]
+    gaps = begins[order] - np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    return np.repeat(gaps, lengths) + np.arange(layout.pages)
+
+
+def _first_of_each(values: np.ndarray) -> np.ndarray:
+    """The distinct values in the order of their first appearance."""
+    _, first = np.unique(values, return_index=True)
+    return values[np.sort(first)]
+
+
+@kernel
+def _hashed(x, key, bound):  # type: ignore[no-untyped-def]
+    """A number of 0 .. bound - 1 that depends on x and key (x and bound below 2^32)."""
+    # products of 32-bit numbers, whose halves are folded together: a third of the cost of 64-bit ones in vector code
+    h = ((np.uint64(x) ^ key) & _LOW_32) * _MULTIPLY_1
+    h = ((h ^ (h >> _SHIFT_32)) & _LOW_32) * _MULTIPLY_2
+    return np.int64((((h ^ (h >> _SHIFT_32)) & _LOW_32) * (np.uint64(bound) & _LOW_32)) >> _SHIFT_32)
+
+
+@kernel
+def _mixed(x, rows, columns, key):  # type: ignore[no-untyped-def]
+    """A bijection of 0 .. rows x columns - 1: a Feistel network of four rounds whose halves are row and column."""
+    row = np.int64(np.float64(x) / np.float64(columns))
+    column = x - row * columns
+    for turn in range(2):
+        row += _hashed(column, key + np.uint64(2 * turn) * GOLDEN, rows)
+        row -= rows if row >= rows else 0
+        column += _hashed(row, key + np.uint64(2 * turn + 1) * GOLDEN, columns)
+        column -= columns if column >= columns else 0
+    return row * columns + column
+
+
+@kernel
+def _shuffle(out, first, size, rows, columns, key):  # type: ignore[no-untyped-def]
+    """Images of first, first + 1, ... under a bijection of 0 .. size - 1, by walking the cycles of one that is little larger."""
+    most = np.uint32(0)
+    for i in range(out.size):
+        out[i] = _mixed(first + i, rows, columns, key)
+    for i in range(out.size):
+        most = max(most, out[i])
+    if most >= size:
+        for i in range(out.size):
+            while out[i] >= size:
+                out[i] = _mixed(np.int64(out[i]), rows, columns, key)
+
+
+@kernel
+def _look_up(out, size, slots, start):  # type: ignore[no-untyped-def]
+    """What stands at shuffled numbers 0 .. size - 1 when `slots` are spread over them evenly from `start` on."""
+    # two loops: each is compiled to vector code, one loop of both is not
+    length, held = np.float64(size), np.int64(slots.size)
+    for i in range(out.size):
+        out[i] = np.uint32(np.int64(np.float64(np.int64(out[i]) * held + start) / length))
+    for i in range(out.size):
+        out[i] = slots[out[i]]
+
+
+@kernel
+def _place(out, at, scale, last_page, key):  # type: ignore[no-untyped-def]
+    """Turn traced pages into target pages: each to a random place in its block. `at`: number of the first touch."""
+    base, last = key + np.uint64(at) * GOLDEN, np.float64(last_page)
+    for i in range(out.size):
+        chance = np.float64(np.int64(mix64(base + np.uint64(i) * GOLDEN) >> _SHIFT_32)) * _UNIT
+        page = np.float64(np.int64(out[i] & _PAGE))
+        out[i] = (out[i] & _FLAGS) | np.uint32(np.int64(min((page + chance) * scale, last)))
+
+
+@kernel
+def _fill(out, first, begins, slots, slot_begins, scale, last_page, order_key, place_key):  # type: ignore[no-untyped-def]
+    """Touches number `first` on. `begins`: touch number at which each epoch of each loop begins, and the end of the run."""
+    occurrence = np.searchsorted(begins, first, side="right") - 1
+    done = 0
+    while done < out.size:
+        at = first + done
+        while begins[occurrence + 1] <= at:
+            occurrence += 1
+        begin, end = begins[occurrence], begins[occurrence + 1]
+        epoch = occurrence % (slot_begins.size - 1)
+        held = slots[slot_begins[epoch] : slot_begins[epoch + 1]]
+        key = mix64(order_key + np.uint64(occurrence) * GOLDEN)
+        # a random start, so that an epoch that gets fewer touches than it has slots leaves out other ones each time
+        start = np.int64((key >> _SHIFT_32) % np.uint64(held.size))
+        rows = np.int64(np.ceil(np.sqrt(np.float64(end - begin))))
+        columns = (end - begin + rows - 1) // rows
+        part = out[done : min(done + _BLOCK, done + end - at, out.size)]
+        _shuffle(part, at - begin, end - begin, rows, columns, key)
+        _look_up(part, end - begin, held, start)
+        _place(part, at, scale, last_page, place_key)
+        done += part.size
+
+
+class Replay:
+    """The stream of a trace on a layout.
+
+    Args:
+        trace: what was recorded.
+        layout: footprint, number of touches and seed of the run.
+        loops: times the recording is played in the run.
+        cached_touches: most touches served by the cache that are played for a page and epoch.
+
+    Raises:
+        UsageError: nothing is left to replay, or an epoch is too long for so long a run.
+    """
+
+    def __init__(self, trace: Trace, layout: Layout, loops: int = 1, cached_touches: int = 2) -> None:
+        self._slots, self._slot_begins = _slots(trace, cached_touches)
+        self._schedule(loops, layout.accesses)
+        self._scale = layout.pages / trace.card.pages
+        self._last_page = layout.pages - 1
+        self._order_key = stream_key(layout.seed, "trace order")
+        self._place_key = stream_key(layout.seed, "trace place")
+
+    def _schedule(self, loops: int, accesses: int) -> None:
+        """Deal the touches of the run to the epochs of all loops, by the number of their slots."""
+        held = np.diff(self._slot_begins)
+        ends = np.cumsum(np.tile(held, loops))
+        total = int(ends[-1])
+        self._begins = np.array([0, *(int(end) * accesses // total for end in ends)], np.int64)
+        sizes = np.diff(self._begins)
+        if int(sizes.max()) * int(held.max()) >= _EXACT or int(sizes.max()) >> 32:
+            raise UsageError("an epoch of the trace has too many touches for so long a run: record with a shorter --epoch")
+
+    def fill(self, out: np.ndarray, first: int) -> None:
+        """Write touches `first`, `first + 1`, ... (u32 words of the stream) into `out`; after the run's last it begins anew."""
+        accesses, done = int(self._begins[-1]), 0
+        while done < out.size:
+            at = (first + done) % accesses
+            count = min(out.size - done, accesses - at)
+            self._fill_within(out[done : done + count], at)
+            done += count
+
+    def _fill_within(self, out: np.ndarray, first: int) -> None:
+        _fill(
+            out, first, self._begins, self._slots, self._slot_begins, self._scale, self._last_page, self._order_key,
+            self._place_key,
+        )  # fmt: skip
