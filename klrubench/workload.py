@@ -67,6 +67,7 @@ class Workload(Parameterised):
         source: where the workload's definition comes from.
         control: a negative control (left out of medians over workloads).
         seeds_change: what a seed changes, for the table's footnote.
+        scattered: its pages lie in random order, so that every starting page of the initialisation is as good as another.
         calibration: published all-lower-tier slowdown this is set to, with its source.
     """
 
@@ -75,6 +76,7 @@ class Workload(Parameterised):
     control: ClassVar[bool] = False
     seeds_change: ClassVar[str] = "stream, page order, daemon phases"
     calibration: ClassVar[str] = ""
+    scattered: ClassVar[bool] = False
 
     footprint_gib: float = param(32.0, low=0.01, high=65536, log=True, help="memory of the program", unit="GiB")
     rate: float = param(2.0, low=0, high=10_000, log=True, help="touches a page and second, all-DRAM; 0: closed loop")

@@ -7,17 +7,17 @@ from klrubench.policy import Policy, param
 
 
 class RandomSampling(Policy):
-    """Idle page tracking on random pages: mark, look again, record the touched ones in pghot. Not PEBS or IBS."""
+    """Idle page tracking on random pages: mark a sample, look again, record the touched ones in pghot. Not PEBS or IBS."""
 
     source = "mm/page_idle.c as a sampler; the random choice is ours"
     status = "a baseline; never posted"
     chain = "idle bit of random pages -> pghot v2 (hash, heap) -> kpromoted; demotion by kswapd"
     sees = "one bit a sampled page a round"
-    blind = "a page drawn in neither of two rounds of the window is never promoted"
+    blind = "a page is found only when it is drawn: 1 GiB of a sample at a time"
     not_modelled = "THP split by rmap walks"
 
-    interval_ms: float = param(1000, low=10, high=60_000, log=True, help="from marking to looking; rounds follow at once")
-    pages: int = param(1 << 20, low=64, high=1 << 24, log=True, help="lower-tier pages marked a round")
+    interval_ms: float = param(1000, low=10, high=60_000, log=True, help="from marking to looking")
+    pages: int = param(1 << 18, low=64, high=1 << 24, log=True, help="lower-tier pages in a sample (2^18: 1 GiB)")
     threshold: int = param(2, low=1, high=7, help="sightings in a row", origin="pghot v2")
     window_ms: float = param(5000, low=100, high=60_000, log=True, help="largest gap between two sightings", origin="pghot v2")
     wake_kswapd: str = param("on", choices=("on", "posted"), help="a refused promotion wakes kswapd", origin="ours")
@@ -31,12 +31,12 @@ class RandomSampling(Policy):
     def sample(self, system):
         rng, n = system.rng("random_sampling"), system.scaled(self.pages, "pages a round")
         while True:
-            candidates = system.lower_tier_pages()
-            drawn = rng.choice(candidates, size=min(n, len(candidates)), replace=False)
-            system.charge(idle_set=page_idle.set_idle(system.mm, drawn))
-            yield system.sleep_ms(self.interval_ms)
-            touched = np.empty(len(drawn), np.uint32)
-            checked, young = page_idle.check_idle(system.mm, drawn, touched)
-            system.charge(idle_check=checked)
-            self.pghot.record(touched[:young], source="idle_page")
-            yield
+            drawn = system.random_lower_pages(rng, n)
+            for _look in range(self.threshold):  # as many looks as pghot wants sightings
+                system.charge(idle_set=page_idle.set_idle(system.mm, drawn))
+                yield system.sleep_ms(self.interval_ms)
+                touched = np.empty(len(drawn), np.uint32)
+                checked, young = page_idle.check_idle(system.mm, drawn, touched)
+                system.charge(idle_check=checked)
+                self.pghot.record(touched[:young], source="idle_page")
+                yield

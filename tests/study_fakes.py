@@ -86,7 +86,13 @@ def toy_result(spec: RunSpec, time_s: float | None = None) -> dict[str, Any]:
         "accesses": 1000,
         "promoted_again_share": None,
     }
-    rest = {"cpu": {"klruscand": 1.5}, "daemon_threads": ["klruscand"], "bound": {"gate": 0.25}, "vmstat": {}, "notes": []}
+    rest = {
+        "cpu": {"klruscand": 1.5},
+        "daemon_threads": ["klruscand"],
+        "bound": {"gate": 0.25},
+        "vmstat": {},
+        "notes": [],
+    }
     return {"metrics": metrics, **rest, "series": {"t_s": [0.0, 1.0, 2.0], "accesses": [0, 500, 1000]}}
 
 

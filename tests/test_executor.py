@@ -68,7 +68,7 @@ def test_a_failing_run_does_not_stop_the_others(store: Store, jobs: int) -> None
 
 def test_an_error_that_all_runs_share_keeps_its_kind(study: Path) -> None:
     batch = run_all(some(3), jobs=1, task=study_fakes.refuse_all)
-    with pytest.raises(ScaleError, match="^scale 1/512: the scan size falls under a page$"):
+    with pytest.raises(ScaleError, match=r"^scale 1/512: the scan size falls under a page$"):
         raise_failures(batch.failures, 3)
     raise_failures([], 3)
 
@@ -210,9 +210,10 @@ def _simulated(monkeypatch: pytest.MonkeyPatch, simulate: object) -> None:
         def from_dict(data: object) -> object:
             return data
 
+    # into the module's dictionary: asking it for its own `simulate` would load the kernels
     monkeypatch.setattr(klrubench.machine, "Machine", Machine)
-    monkeypatch.setattr(klrubench.simulate, "Options", dict, raising=False)
-    monkeypatch.setattr(klrubench.simulate, "simulate", simulate, raising=False)
+    monkeypatch.setitem(vars(klrubench.simulate), "Options", dict)
+    monkeypatch.setitem(vars(klrubench.simulate), "simulate", simulate)
 
 
 def test_an_error_in_a_plugin_is_told_with_its_place(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,6 +286,8 @@ def test_the_bar_is_for_terminals_only(study: Path, monkeypatch: pytest.MonkeyPa
     assert said.endswith("\r\x1b[K")
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (27.4, "0:27"), (65, "1:05"), (3600, "1:00:00"), (-3, "0:00")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (27.4, "0:27"), (65, "1:05"), (3600, "1:00:00"), (-3, "0:00")]
+)
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text

@@ -83,7 +83,7 @@ def test_edits_that_may_mean_something_change_the_hash(old: str, new: str) -> No
 
 def test_tokens_do_not_depend_on_the_python_version() -> None:
     # f-strings are one token up to 3.11 and many from 3.12 on
-    assert "f\"{x!r:>{self.limit}}\"" in list(identity.tokens(SOURCE))
+    assert 'f"{x!r:>{self.limit}}"' in list(identity.tokens(SOURCE))
     assert token_hash(SOURCE) == "06f88e6ef5f6ab1854a1591f90412512"
 
 
@@ -189,7 +189,8 @@ def test_groups_are_runs_that_meet_the_same_stream(study: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "fold"), [("auto", None), (None, None), ("1", 1), ("1/32", 32), (1, 1), ("0.125", 8), ("1/1048576", 1 << 20)]
+    ("text", "fold"),
+    [("auto", None), (None, None), ("1", 1), ("1/32", 32), (1, 1), ("0.125", 8), ("1/1048576", 1 << 20)],
 )
 def test_scales(text: Any, fold: int | None) -> None:
     assert parse_scale(text) == fold

@@ -169,7 +169,7 @@ def test_parameters_are_checked_with_the_typed_name(study: Path) -> None:
     assert policy_part("mine:interval_ms=500").label == "mine:interval_ms=500"
     assert policy_part("mine:interval_ms=2000") == policy_part("mine")
     assert workload_part("toy", idle=60.0) == workload_part("toy:idle=60")
-    with pytest.raises(ParameterError, match="mine.interval_ms='0'"):
+    with pytest.raises(ParameterError, match=r"mine\.interval_ms='0'"):
         policy_part("mine:interval_ms=0")
     with pytest.raises(UnknownNameError, match="no parameter of policy mine 'intervall_ms'; did you mean interval_ms"):
         policy_part("mine:intervall_ms=5")
@@ -182,8 +182,8 @@ def test_kernels_are_compiled_anew_when_a_helper_changes(study: Path) -> None:
         "from klrubench.engine.jit import njit\n\n\n@njit\ndef twice(x):\n    return x + x\n",
     )
     file = write_policy(study, "mine")
-    kernel = "from klrubench.engine.jit import njit\nfrom ._math import twice\n\n\n@njit\ndef used(x):\n    return twice(x)\n"
-    file.write_text(kernel + file.read_text())
+    imports = "from klrubench.engine.jit import njit\nfrom ._math import twice\n"
+    file.write_text(f"{imports}{file.read_text()}\n\n@njit\ndef used(x):\n    return twice(x)\n")
     program = (
         "import sys\nfrom klrubench.study.plugins import find_policy\n"
         "print(sys.modules[find_policy('mine').__module__].used(21))"

@@ -381,7 +381,7 @@ def test_the_wide_table_has_cost_beside_benefit() -> None:
 
 
 def test_wide_rows_may_lack_columns() -> None:
-    rows = [{"policy": "mine", "slowdown_pct": 1.0}, {"policy": "other", "slowdown_pct": None, "cpu_pct": {}}]
+    rows: list[dict[str, Any]] = [{"policy": "mine", "slowdown_pct": 1.0}, {"policy": "other", "slowdown_pct": None, "cpu_pct": {}}]
     lines = wide_lines(rows, footnotes.Footnotes(), 72)
     assert any(line.startswith("mine") and "1.0" in line for line in lines)
     assert any(line.startswith("other") and "-" in line for line in lines)

@@ -39,7 +39,7 @@ def draw(sampler: ZipfSampler, count: int, first: int = 0, **kwargs: int) -> np.
 
 @pytest.mark.parametrize(("ranks", "exponent"), SETTINGS)
 def test_ranks_follow_the_law(ranks: int, exponent: float) -> None:
-    """Each rank, forty groups of ranks (which sees an exponent off by 0.002), and the last rank (which sees a wrong n)."""
+    """Each rank, forty groups of ranks (which see an exponent off by 0.002), the last rank (which sees a wrong n)."""
     counts = np.zeros(ranks)
     sampler = ZipfSampler(ranks, exponent, stream_key(11, f"{ranks} {exponent}"))
     for block in range(16):
@@ -54,7 +54,9 @@ def test_ranks_follow_the_law(ranks: int, exponent: float) -> None:
 def test_the_law_holds_over_2_to_the_36_ranks() -> None:
     """Too many to count one by one: single ranks up to 1000, then 256 equal parts an octave."""
     ranks, exponent = 1 << 36, 0.99
-    edges = np.concatenate([np.arange(1, 1024), *[(1 << k) + (np.arange(256) << (k - 8)) for k in range(10, 36)], [ranks]])
+    edges = np.concatenate(
+        [np.arange(1, 1024), *[(1 << k) + (np.arange(256) << (k - 8)) for k in range(10, 36)], [ranks]]
+    )
     power = 1 - exponent  # the integral from half before to half behind is exact to 1e-8 from rank 1024 on
     parts = ((edges[1:] - 0.5) ** power - (edges[:-1] - 0.5) ** power) / power
     parts[:1023] = np.arange(1, 1024.0) ** -exponent

@@ -18,6 +18,7 @@ class Kv(Workload):
     goes by age: inserts write the newest record, in the place of the oldest, and the hot records drift through memory.
     """
 
+    scattered = True
     source = "YCSB core workloads A-D (Cooper et al., SoCC 2010); 1 KB records, exponent 0.99"
     calibration = "Redis under YCSB-C, all on CXL: +19 % (SK hynix, DAMON tiering series, lore 20240614030010.751-1)"
 

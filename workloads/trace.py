@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from klrubench.errors import UnknownNameError
+from klrubench.trace import replay
+from klrubench.trace.format import load_once
 from klrubench.workload import Layout, Stream, Workload, param
 
 if TYPE_CHECKING:
@@ -26,8 +28,13 @@ class Trace(Workload):
     loops: int = param(1, low=1, high=10_000, log=True, help="times the recording is played in the run")
     cached_touches: int = param(2, low=0, high=64, help="most cache-served touches played a page and epoch")
 
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        # the recording's own; timing asks for them
+        self.cached_share, self.read_share = replay.shares(self.recording(), self.cached_touches)
+
     def path(self) -> Path:
-        """The trace's file: what looks like a path is one, other names are those of the traces that come along."""
+        """The trace's file: what looks like a path is one, another name is that of a trace that comes along."""
         if self.file.endswith(".parquet") or "/" in self.file:
             return Path(self.file)
         known = [path.stem for path in BUNDLED.glob("*.parquet")]
@@ -36,24 +43,16 @@ class Trace(Workload):
         return BUNDLED / f"{self.file}.parquet"
 
     def recording(self) -> Recording:
-        from klrubench.trace.format import load_once
-
         return load_once(self.path())
 
     def stream(self, layout: Layout) -> Stream:
-        from klrubench.trace.replay import Replay
-
-        return Replay(self.recording(), layout, self.loops, self.cached_touches)
+        return replay.Replay(self.recording(), layout, self.loops, self.cached_touches)
 
     def init_order(self, layout: Layout) -> np.ndarray:
-        from klrubench.trace.replay import init_order
-
-        return init_order(self.recording(), layout)
+        return replay.init_order(self.recording(), layout)
 
     def content(self) -> str:
         return self.recording().digest()
 
     def notes(self, layout: Layout) -> list[str]:
-        from klrubench.trace.replay import stretch_note
-
-        return [stretch_note(self.path().stem, self.recording(), layout, self.loops, self.cached_touches)]
+        return [replay.stretch_note(self.path().stem, self.recording(), layout, self.loops, self.cached_touches)]

@@ -12,6 +12,7 @@ class Zipf(Workload):
     Laid on pages, not on records, the law overstates what tiering can win for a key-value store; `kv` has records.
     """
 
+    scattered = True
     source = "Zipf's law as in YCSB (Cooper et al., SoCC 2010), ranks drawn exactly over the full-size pages"
 
     s: float = param(0.99, low=0, high=4, help="exponent; 0: uniform", origin="YCSB's ZIPFIAN_CONSTANT")

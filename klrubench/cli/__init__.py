@@ -20,10 +20,15 @@ COMMANDS = ("compare", "run", "list", "describe", "doctor", "bench")
 INTERRUPTED = 130
 INTERNAL = 70
 
+# The parser's own options of the whole program (help, completion) load pydantic before any command is looked at, which
+# would double the time of `--help`. So help is an option of ours, and completion is there when it is asked for.
+_COMPLETION = "_KLRUBENCH_COMPLETE" in os.environ or any("-completion" in word for word in sys.argv[1:2])
+
 app = typer.Typer(
     name="klrubench",
-    no_args_is_help=False,
     rich_markup_mode=None,
+    add_completion=_COMPLETION,
+    add_help_option=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -40,9 +45,18 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
+def _help(context: typer.Context, asked: bool) -> None:
+    if asked:
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
 @app.callback(invoke_without_command=True)
 def _start(
     context: typer.Context,
+    help_: Annotated[
+        bool, typer.Option("--help", "-h", callback=_help, is_eager=True, help="Say what there is.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which one.")
     ] = False,
@@ -54,6 +68,9 @@ def _start(
       klrubench compare              the default suite, about a minute
       klrubench list                 policies, workloads, machines
       klrubench describe klruscand   what a policy does, its parameters
+
+    klrubench COMMAND --help has examples; klrubench --install-completion
+    completes words in this shell.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -118,7 +135,7 @@ def _usage(error: Any) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(context.get_help() if context is not None else error.format_message())
         return 0
-    message = str(error.format_message()).rstrip(".")
+    message = str(error.format_message()).replace("Value error, ", "").rstrip(".")
     return _fail(f"{message[0].lower()}{message[1:]} ({path} --help)", error.exit_code)
 
 

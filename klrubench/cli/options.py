@@ -45,13 +45,9 @@ Jobs = Annotated[
 Results = Annotated[Path | None, typer.Option(metavar="DIR", help="Where results are; default: the study's results/.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON with full numbers.")]
 
-duration_option = typer.Option(
-    min=0.001, max=1e6, metavar="SECONDS", help="Work of so many seconds on unloaded DRAM.", show_default="120"
-)
-scale_option = typer.Option(
-    metavar="auto|1/N", help="Simulated share of the machine; auto: about 6e7 accesses.", show_default="auto"
-)
-daemons_option = typer.Option(help="Kernel threads on spare cores, or the application's.", show_default="spare")
+duration_option = typer.Option(min=0.001, max=1e6, metavar="SECONDS", help="Work of so many seconds on unloaded DRAM.")
+scale_option = typer.Option(metavar="auto|1/N", help="Simulated share of the machine; auto: about 6e7 accesses.")
+daemons_option = typer.Option(help="Kernel threads on spare cores, or the application's.")
 
 
 def pairs(items: Sequence[str] | None, option: str) -> dict[str, str]:

@@ -39,7 +39,7 @@ def command(
     cost: Cost = None,
     daemon_cpus: Annotated[DaemonCpus, daemons_option] = DaemonCpus.spare,
     seed: Annotated[
-        int, typer.Option(min=0, max=(1 << 63) - 1, metavar="N", help="Draws stream, page order and daemon phases.")
+        int, typer.Option(min=0, max=(1 << 32) - 1, metavar="N", help="Draws stream, page order and daemon phases.")
     ] = 1,
     duration: Annotated[float, duration_option] = 120.0,
     scale: Annotated[str, scale_option] = "auto",

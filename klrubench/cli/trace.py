@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="where the trace goes", show_default=False)]
-LlcSize = Annotated[str, typer.Option("--llc", help="last-level cache the touches go through, 16 ways; none: unfiltered")]
+LlcSize = Annotated[str, typer.Option("--llc", help="cache the touches go through, 16 ways; none: unfiltered")]
 Epoch = Annotated[int, typer.Option("--epoch", help="instructions an epoch, 1000 to 100000000")]
 Note = Annotated[str, typer.Option("--note", help="what the program did, for the card")]
 Force = Annotated[bool, typer.Option("--force", help="overwrite the output")]
@@ -65,7 +65,7 @@ def record_command(
 
 @app.command("import")
 def import_command(
-    text: Annotated[str, typer.Argument(help="lackey text: plain, .gz, .xz or .zst; - is standard input", metavar="FILE")],
+    text: Annotated[str, typer.Argument(help="lackey text, plain, .gz, .xz or .zst; -: stdin", metavar="FILE")],
     output: Output = None,
     llc: LlcSize = "2MiB",
     epoch: Epoch = 1_000_000,
@@ -154,11 +154,8 @@ def _keep(trace: Trace, path: Path) -> None:
     save(trace, path)
     card = trace.card
     clear = "\r\x1b[K" if sys.stderr.isatty() else ""
-    typer.echo(
-        f"{clear}{path}: {card.accesses:,} accesses to {card.pages:,} pages in {card.epochs:,} epochs"
-        f"{'' if card.complete else ' (not to its end)'}",
-        err=True,
-    )
+    counts = f"{card.accesses:,} accesses to {card.pages:,} pages in {card.epochs:,} epoch{'s' * (card.epochs != 1)}"
+    typer.echo(f"{clear}{path}: {counts}{'' if card.complete else ' (not to its end)'}", err=True)
 
 
 def _ending(code: int) -> str:

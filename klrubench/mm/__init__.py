@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from klrubench.mm import mglru, page_idle
 from klrubench.mm.kpromoted import Kpromoted
+from klrubench.mm.migrate import promote_pages, set_residents
 from klrubench.mm.numa_balancing import NumaBalancing
 from klrubench.mm.pghot import Pghot
 from klrubench.mm.vmscan import Kswapd
 
-__all__ = ["Kpromoted", "Kswapd", "NumaBalancing", "Pghot", "mglru", "page_idle"]
+__all__ = ["Kpromoted", "Kswapd", "NumaBalancing", "Pghot", "mglru", "page_idle", "promote_pages", "set_residents"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from klrubench.mm.migrate import FLUSH_FOLIOS
 from klrubench.mm.pghot import Pghot, pop_promote
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 SLEEP_MS = 20
 BATCH = 1024
-FLUSH_FOLIOS = 512  # folios a TLB flush of batched migration
 
 
 class Kpromoted:

@@ -6,18 +6,24 @@ Not modelled: fragmentation (a 2 MiB folio needs 512 free pages of the node, not
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from klrubench.engine.bits import NODE_MASK
 from klrubench.engine.jit import njit
 from klrubench.mm.lru import folio_nr_pages, lru_add, lru_isolate
 from klrubench.mm.state import (
-    AGAIN_MS, DEMOTE_FOLIOS, FIRST_FRAME, FIRST_HUGE, FREE, HUGE_TOP, KSWAPD_WAKE, NOW_MS, PGDEMOTE_KSWAPD, PGMIGRATE_FAIL,
+    AGAIN_MS, DEMOTE_FOLIOS, DEMOTION_TARGET, FIRST_FRAME, FIRST_HUGE, FREE, HUGE_TOP, KSWAPD_WAKE, NOW_MS, PGDEMOTE_KSWAPD, PGMIGRATE_FAIL,
     PGMIGRATE_SUCCESS, PGPROMOTE_SUCCESS, PROMOTE_FOLIOS, PROMOTE_REFUSED, PROMOTED_AGAIN, PROMOTED_BEST, PROMOTED_JUDGED,
     STACK_TOP, TIER, WAKE_ON_REFUSE, WINDOW, WMARK_HIGH,
 )  # fmt: skip
 
+if TYPE_CHECKING:
+    from klrubench.simulate import System
+
 PAGE_BYTES = 4096.0
+FLUSH_FOLIOS = 512  # folios a TLB flush of batched migration (migrate_pages batching, 20230116063057.653862-1)
 
 
 @njit
@@ -115,6 +121,47 @@ def demote_isolated(mm, page, target, fold):
 def is_toptier(mm, page):
     """Whether a page lies on a node of the top tier."""
     return mm.node[np.int64(mm.pte[page] & np.uint8(NODE_MASK)), TIER] == 0
+
+
+@njit
+def promote_many(mm, pages, target, fold):
+    """Promote page ids of lower tiers, each through the gate; returns (folios, 4 KiB pages) promoted."""
+    folios = moved = np.int64(0)
+    for k in range(len(pages)):
+        n = promote(mm, np.int64(pages[k]), target, fold)
+        folios += n > 0
+        moved += n
+    return folios, moved
+
+
+def promote_pages(system: System, pages: np.ndarray, target: int) -> int:
+    """Asynchronous batched promotion of page ids by the running thread, which pays for it; returns folios promoted."""
+    folios, moved = promote_many(system.mm, pages, target, system.fold)
+    system.charge_promotions(folios, moved)
+    system.charge(kpromoted_pop=len(pages) - folios)
+    system.flush_tlb(folios, FLUSH_FOLIOS)
+    return int(folios)
+
+
+def set_residents(system: System, wanted: np.ndarray, charged: bool) -> None:
+    """Make page ids `wanted` (hottest first) the residents of the top tier, without gate: what oracles do.
+
+    Free moves cost neither time nor bandwidth; charged ones are paid by the running thread like promotions and demotions.
+    """
+    mm, target = system.mm, system.default_target
+    below = int(mm.node[target, DEMOTION_TARGET]) if mm.node[target, DEMOTION_TARGET] >= 0 else int(np.flatnonzero(mm.node[:, TIER] > 0)[0])
+    keep = np.zeros(len(mm.pte), bool)
+    keep[wanted] = True
+    on_top = np.zeros(len(mm.pte), bool)
+    for first, last in mm.vma[:, :2]:
+        on_top[first:last] = mm.node[mm.pte[first:last] & NODE_MASK, TIER] == 0
+    fold = system.fold if charged else 0
+    down = move_many(mm, np.flatnonzero(on_top & ~keep), below, fold, False)
+    rising = wanted[~on_top[wanted]]
+    up = move_many(mm, rising, target, fold, True)
+    if charged:
+        system.charge(kpromoted_page=up, kswapd_page=down)
+        system.flush_tlb(len(rising), FLUSH_FOLIOS)
 
 
 @njit

@@ -47,3 +47,17 @@ def check_idle(mm, pages, out):
                 out[touched] = page
                 touched += 1
     return checked, touched
+
+
+@njit
+def draw_lower(mm, candidates, out):
+    """Copy into `out` the candidates that lie on a lower tier, each once, until it is full; returns how many."""
+    seen = np.zeros(len(mm.pte), np.uint8)
+    n = 0
+    for k in range(len(candidates)):
+        page = candidates[k]
+        if n < len(out) and not seen[page] and not is_toptier(mm, page) and mm.folio[page] & np.uint8(GEN_MASK):
+            seen[page] = 1
+            out[n] = page
+            n += 1
+    return n

@@ -221,7 +221,7 @@ class Pghot:
         if version != "v2":
             raise ValueError(f"pghot version '{version}' is not modelled; known: v2")
         self.threshold, self.window_ms, self.sized_hash = threshold, window_ms, sized_hash
-        self.metadata_bytes = 0
+        self.metadata_bytes = self.elements = self.recorded = self.entered = 0
 
     def attach(self, system: System) -> None:
         """Allocate for the machine of `system`; sizes follow the full-size lower tier."""
@@ -250,11 +250,25 @@ class Pghot:
         recorded, walked, entered = record_pages(self.arrays, system.mm, pages, nid, system.jiffies, source == "hint_fault")
         system.mm.stat[PGHOT_PGTSCANS] += recorded if source == "pgtable_scan" else 0
         system.charge(pghot_record=recorded, heap_push=entered)
-        system.charge_full(pghot_list_element=int(walked) * system.fold * system.fold // (2 * self.lists))
+        elements = int(walked) * system.fold * system.fold // (2 * self.lists)
+        system.charge_full(pghot_list_element=elements)
+        self.elements += elements
+        self.recorded += recorded * system.fold
+        self.entered += entered
         self.metadata_bytes = max(self.metadata_bytes, int(self.arrays.setting[COUNT]) * system.fold * RECORD_BYTES)
         if entered:
             for thread in self.waiting:
                 thread.kick()
+
+    def bound(self) -> dict[str, float]:
+        """Share of the recording time spent walking hash lists, and of hot pages turned away by a full heap."""
+        costs = self.system.machine.costs
+        lists, records = self.elements * costs["pghot_list_element"].ns, self.recorded * costs["pghot_record"].ns
+        refused = int(self.system.mm.stat[PGHOT_HEAP_FULL])
+        return {
+            "hash lists": lists / (lists + records) if records else 0.0,
+            "heap full": refused / (refused + self.entered) if refused else 0.0,
+        }
 
     def sample(self) -> None:
         """Bring the gauge counters of /proc/vmstat up to date."""

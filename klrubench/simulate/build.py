@@ -10,12 +10,13 @@ from klrubench.engine.bits import NODE_MASK, TABLE_SHIFT
 from klrubench.engine.random import stream_key
 from klrubench.errors import CapacityError, ScaleError
 from klrubench.mm.mglru.bloom import BLOOM_FILTER_SHIFT
-from klrubench.mm.state import CAPACITY, MM_USED, TIER, new_mm
+from klrubench.mm.state import CAPACITY, MM_USED, TIER, VMA_END, VMA_MEMCG, VMA_START, new_mm
 from klrubench.mm.vmscan import Kswapd, set_watermarks
 from klrubench.simulate.feed import hottest, shared_feed
 from klrubench.simulate.placement import place
 from klrubench.simulate.system import PS_PER_S, System, Tenant
 from klrubench.simulate.timing import resolve_timing, simulated_touches
+from klrubench.simulate.truth import top_leaves, window_counts
 from klrubench.workload import Layout
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 SLACK = 1.08  # room beyond its share that a node sized by ratio has: watermarks, migration, the bounds
 LEAST_PAGES = 2048
+TYPICAL_OF = 256  # starting places of first touch that are looked at
 BLOCK = 1 << TABLE_SHIFT
 
 
@@ -121,25 +123,42 @@ def place_pages(system: System, start: str) -> None:
     zonelist = sorted(range(len(machine.nodes)), key=lambda k: (machine.nodes[k].tier, machine.nodes[k].read_ns[machine.cpu_nodes[0]], k))
     if start == "lower":
         zonelist = [k for k in zonelist if k in machine.lower_nodes]
-    orders, heats = [], []
-    for tenant in system.tenants:
-        order = tenant.workload.init_order(tenant.feed.layout)
-        if order is None:
-            order = np.concatenate([np.arange(row[0], row[1]) for row in mm.vma if row[2] == tenant.index]) - tenant.first_page
-        elif tenant.feed.shift:
-            order = np.unique(order >> tenant.feed.shift)
-        orders.append(order.astype(np.int64) + tenant.first_page)
-        if start in ("hot_on_lower", "truth"):
-            heat = tenant.feed.truth().sum(axis=0, dtype=np.int64)
-            heats.append(heat[order] if len(heat) > int(order.max()) else np.zeros(len(order), np.int64))
-    order = np.concatenate(orders)
-    if heats:
-        heat = np.concatenate(heats)
+    order = np.concatenate([first_touch_order(system, tenant) for tenant in system.tenants])
+    if start in ("hot_on_lower", "truth"):
+        heat = window_counts(system).sum(axis=0, dtype=np.int64)[order]
         order = order[hottest(heat if start == "truth" else -heat, len(order))]
     elif start == "random":
         order = system.rng("placement").permutation(order)
     where = " and ".join(f"{machine.nodes[k].name} ({mm.node[k, CAPACITY] * system.fold / (1 << 18):.3g} GiB)" for k in zonelist)
     place(mm, order, zonelist, where)
+
+
+def first_touch_order(system: System, tenant: Tenant) -> np.ndarray:
+    """The pages of a tenant in the order in which its initialisation touches them: its own, or that of addresses."""
+    order = tenant.workload.init_order(tenant.feed.layout)
+    if order is not None:
+        ids = order.astype(np.int64) + tenant.first_page
+        return np.unique(ids >> tenant.feed.shift) if tenant.feed.shift else ids
+    ids = np.concatenate([np.arange(row[VMA_START], row[VMA_END]) for row in system.mm.vma if row[VMA_MEMCG] == tenant.index])
+    if tenant.workload.scattered and system.fold > 1 and len(system.tenants) == 1:
+        return np.roll(ids, -typical_start(system, tenant))
+    return ids
+
+
+def typical_start(system: System, tenant: Tenant) -> int:
+    """Where first touch starts in an address space whose pages lie in random order: at a place typical of the full size.
+
+    A folded page stands for 1/scale pages of like rank, so where the hottest lands moves the top tier's share of touches by many
+    points; at full size the law of large numbers leaves a point or two. Of 256 seeded starting places the one is taken whose share
+    comes nearest to the top tier's share of pages.
+    """
+    heat = tenant.feed.truth().sum(axis=0, dtype=np.int64)[: tenant.feed.pages]
+    n = len(heat)
+    top = min(n, top_leaves(system))
+    sums = np.concatenate([[0], np.cumsum(np.concatenate([heat, heat]))])
+    starts = system.rng("first page").integers(0, n, TYPICAL_OF)
+    share = (sums[starts + top] - sums[starts]) / max(1, sums[n])
+    return int(starts[int(np.argmin(np.abs(share - top / n)))])
 
 
 def top_pages(system: System) -> int:

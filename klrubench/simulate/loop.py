@@ -47,6 +47,7 @@ def simulate(
     options = options or Options()
     system = build(machine, workload, policy, seed, duration_s, fold, options)
     system.set_tiering(policy.sysctls.get("kernel.numa_balancing", machine.sysctls["kernel.numa_balancing"]))
+    system.may_see_future = policy.needs_truth
     if placement_of(workload, policy) != "top":
         mark_windows(system)
     instruments = Instruments(system, top_pages(system))

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from klrubench.engine.access import CLOCK, GAP, LOG_FULL, N_CATEGORIES, OP_BINS, STALL, TENANT_WORDS, TOUCH
-from klrubench.engine.bits import NODE_MASK
 from klrubench.engine.latency import CACHE_PS, COMPUTE_PS, CPU_SHARE, FOLD, MLP, NODE_COLUMNS, QUANTUM_PS, TENANT_COLUMNS, THREADS, solve_latency
 from klrubench.engine.pointer import addresses
 from klrubench.engine.quantum import NEXT_PS, Engine, close_for_all, run_alone, run_one
 from klrubench.engine.random import stream_key
 from klrubench.errors import ScaleError
 from klrubench.mm.fault import no_fault
+from klrubench.mm.page_idle import draw_lower
 from klrubench.mm.state import KSWAPD_WAKE, MM_USED, NOW_MS, TIER, TIERING, TWO_STEP, WAKE_ON_REFUSE, WINDOW, Mm
 
 if TYPE_CHECKING:
@@ -124,9 +124,7 @@ class System:
         self.n_memcgs = n_memcgs
         self.now_ps = 0
         self.sysctls = dict(machine.sysctls)
-        self.balance_to_promo = False
-        self.truth_counts: np.ndarray | None = None
-        self.best_capacity = 0
+        self.balance_to_promo = self.may_see_future = False
         self.mechanisms: list[Any] = []
         self.daemons: list[Daemon] = []
         self.cpu_ps: dict[str, float] = {}
@@ -264,11 +262,37 @@ class System:
                 for memcg in range(self.n_memcgs):
                     yield Lruvec(memcg, node, memcg * len(self.mm.node) + node)
 
-    def lower_tier_pages(self) -> np.ndarray:
-        """Ids of all pages now on a lower tier."""
-        lower = np.array([self.mm.node[k, TIER] > 0 for k in range(len(self.mm.node))])
-        ids = [np.arange(row[0], row[1]) for row in self.mm.vma]
-        return np.concatenate([part[lower[self.mm.pte[part] & NODE_MASK]] for part in ids])
+    def random_lower_pages(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """Up to `n` different random pages of the lower tiers (fewer where few lie there)."""
+        out = np.empty(n, np.int64)
+        found = 0
+        share = max(0.02, float(np.count_nonzero(self.mm.node[:, TIER])) and 1 - self.top_leaves() / len(self.mm.pte))
+        for _attempt in range(3):
+            ids = rng.integers(0, len(self.mm.pte), int(1.3 * n / share) + 16)
+            found = draw_lower(self.mm, ids, out)
+            if found == n:
+                break
+            share = max(0.005, share / 3)
+        return out[:found]
+
+    def future(self) -> tuple[np.ndarray, list[int]]:
+        """(u32 [windows, pages] touches that miss the CPU cache, first touch number of each window): for oracles only.
+
+        Raises:
+            PermissionError: the policy does not say `needs_truth`.
+        """
+        if not self.may_see_future:
+            raise PermissionError("only a policy with needs_truth = True may ask for the future")
+        from klrubench.simulate.truth import window_counts
+
+        feed = self.tenants[0].feed
+        return window_counts(self), [feed.window_start(index) for index in range(feed.windows())]
+
+    def top_leaves(self) -> int:
+        """Pages (leaves) that the top tier holds."""
+        from klrubench.simulate.truth import top_leaves
+
+        return top_leaves(self)
 
     def on_fault(self, handler: Any, context: np.ndarray, spent_ps: Callable[[], int]) -> None:
         """Install the compiled fault handler; `spent_ps` reads the application time it has charged."""

@@ -157,9 +157,9 @@ class RunSpec:
         return digest(*(self.components[name] for name in same))
 
     def to_record(self) -> dict[str, Any]:
-        """The spec as the store keeps it: resolved values and hashes, no source text."""
+        """The spec as the store keeps it: resolved values and hashes; no source text, and of the machine the numbers."""
         return {
-            "machine": self.machine,
+            "machine": without_words(self.machine),
             "workload": self.workload.to_record(),
             "policy": self.policy.to_record(),
             "seed": self.seed,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["card_json", "card_text"]
 
 _LABEL = 13
+_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "bytes"))
 
 
 def card_json(trace: Trace) -> str:
@@ -30,9 +31,9 @@ def card_text(trace: Trace, name: str, width: int = 100) -> str:
         "program": f"{card.command or 'not known'}{f' ({card.note})' if card.note else ''}",
         "recorded": f"{card.tool}; {_ending(card)}; {_threads(card)}",
         "length": _length(card),
-        "touches": f"{card.touches:,} of 64-byte lines, {int(trace.writes.sum(dtype='i8')) / card.touches:.0%} of them writes",
+        "touches": f"{card.touches:,} of 64-byte lines, {_writes(trace):.0%} of them writes",
         "cache": _cache(card),
-        "footprint": f"{card.pages:,} pages of 4 KiB ({_size((card.pages << PAGE_SHIFT) / 2**20)}) in {card.extents:,} extents",
+        "footprint": f"{card.pages:,} pages of 4 KiB ({_size(card.pages << PAGE_SHIFT)}) in {card.extents:,} extents",
         "rows": f"{trace.page.size:,} (page, epoch) pairs, {trace.page.size / card.epochs:,.0f} pages an epoch",
         "time base": f"{card.time_base}; there is no time in it, so the rate of a replay is chosen",
         "lacks": card.lacks,
@@ -57,15 +58,21 @@ def _threads(card: TraceCard) -> str:
 
 def _length(card: TraceCard) -> str:
     instructions = f"{card.instructions:,} instructions, " if card.instructions else ""
-    return f"{instructions}{card.accesses:,} accesses in {card.epochs:,} epochs of {card.epoch_length:,} {card.time_base}"
+    epochs = f"{card.epochs:,} epoch{'s' * (card.epochs != 1)} of {card.epoch_length:,} {card.time_base}"
+    return f"{instructions}{card.accesses:,} accesses in {epochs}"
+
+
+def _writes(trace: Trace) -> float:
+    return int(trace.writes.sum(dtype="i8")) / trace.card.touches
 
 
 def _cache(card: TraceCard) -> str:
     if not card.llc_bytes:
         return "none (unfiltered): every touch counts as a miss"
     share = card.llc_misses / card.touches
-    return f"{_size(card.llc_bytes / 2**20)}, {card.llc_ways} ways: {card.llc_misses:,} touches missed ({share:.2%})"
+    return f"{_size(card.llc_bytes)}, {card.llc_ways} ways: {card.llc_misses:,} touches missed ({share:.2%})"
 
 
-def _size(mib: float) -> str:
-    return f"{mib:.4g} MiB" if mib < 1024 else f"{mib / 1024:.4g} GiB"
+def _size(size_bytes: int) -> str:
+    unit, name = next((unit, name) for unit, name in _UNITS if size_bytes >= unit or unit == 1)
+    return f"{size_bytes / unit:.4g} {name}"

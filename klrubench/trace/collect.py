@@ -9,7 +9,7 @@ import numpy as np
 
 from klrubench.engine.random import GOLDEN, mix64
 from klrubench.errors import ParameterError, TraceFormatError
-from klrubench.trace.format import PAGE_SHIFT, Trace, TraceCard
+from klrubench.trace.format import COLUMNS, PAGE_SHIFT, Trace, TraceCard
 from klrubench.trace.kernel import kernel
 from klrubench.trace.lackey import INSTRUCTION, MODIFY, STORE
 from klrubench.trace.llc import LINE_SHIFT, Llc, touch_line
@@ -82,7 +82,7 @@ def _touch_page(page, kind, missed, keys, ids, counts, touched, state):  # type:
         state[TOUCHED] += 1
     if kind != STORE:
         counts[number, READS] += 1
-    if kind == STORE or kind == MODIFY:
+    if kind in (STORE, MODIFY):
         counts[number, WRITES] += 1
     counts[number, MISSES] += missed
 
@@ -186,7 +186,7 @@ class Collector:
         counts = self._counts[touched]
         self._counts[touched] = 0
         if counts.size and counts.max() > _U32_MAX:
-            raise TraceFormatError(f"epoch {len(self._epochs)} touches a page 2^32 times or more: take a shorter --epoch")
+            raise TraceFormatError(f"epoch {len(self._epochs)} touches a page 2^32 times: take a shorter --epoch")
         self._epochs.append((touched, counts.astype(np.uint32)))
         self._clocks.append(int(self._state[CLOCK]))
         self._state[CLOCK] = self._state[TOUCHED] = 0
@@ -214,7 +214,7 @@ class Collector:
         page = order[np.concatenate([touched for touched, _ in self._epochs])]
         counts = np.concatenate([counts for _, counts in self._epochs])
         sorting = np.lexsort((page, epoch))
-        columns = [np.ascontiguousarray(column[sorting], np.uint32) for column in (epoch, page, *counts.T)]
+        columns = (np.ascontiguousarray(column[sorting], np.uint32) for column in (epoch, page, *counts.T))
         by_instructions = bool(self._by_instructions)
         instructions = np.array(self._clocks if by_instructions else [0] * len(self._clocks), np.int64)
         card = TraceCard(
@@ -237,7 +237,7 @@ class Collector:
             extents=extents,
             lacks=origin.lacks,
         )
-        return Trace(card, *columns, instructions=instructions)
+        return Trace(card, **dict(zip(COLUMNS, columns, strict=True)), instructions=instructions)
 
     def _address_order(self) -> tuple[np.ndarray, int]:
         """For each page, numbered as first touched, its place in address order; and the runs of neighbouring pages."""

@@ -74,7 +74,7 @@ def _opened(source: _Counted) -> Iterator[bytes]:
     if source.head.startswith(_GZIP):
         stream = gzip.GzipFile(fileobj=source)  # type: ignore[call-overload]
     elif source.head.startswith(_XZ):
-        stream = lzma.LZMAFile(source)  # type: ignore[arg-type]
+        stream = lzma.LZMAFile(source)  # type: ignore[arg-type]  # noqa: SIM115
     return iter(lambda: stream.read(CHUNK_BYTES), b"")
 
 

@@ -8,7 +8,8 @@ A trace is a Parquet file (zstd) with one row for each page touched in each epoc
     writes u32        touches that wrote; a read-modify-write is one of each
     llc_misses u32    touches that the last-level cache did not have (all of them when nothing was filtered)
 
-The file's metadata hold `klrubench.trace`, a JSON object: format version, card, instructions of each epoch, and a digest of all of it.
+The file's metadata hold `klrubench.trace`, a JSON object: format version, card, instructions of each epoch, and a
+digest of all of it.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class Trace:
         card = {"version": VERSION, "card": asdict(self.card), "instructions": self.instructions.tolist()}
         told.update(json.dumps(card, sort_keys=True).encode())
         for column in self.columns().values():
-            told.update(np.ascontiguousarray(column, "<u4"))
+            told.update(np.ascontiguousarray(column, "<u4").data)
         return told.hexdigest()
 
 
@@ -234,8 +235,8 @@ def _check(trace: Trace) -> None:
         "no row is empty": trace.epoch.size > 0 and bool(np.all(touches > 0)),
         "misses are touches": bool(np.all(trace.llc_misses <= touches)),
         "touches add up": int(touches.sum()) == card.touches and int(trace.llc_misses.sum()) == card.llc_misses,
-        "pages are numbered below the footprint": np.unique(trace.page).size == card.pages == int(trace.page.max(initial=0)) + 1,
-        "epochs are as many as instructions": trace.instructions.size == card.epochs > int(trace.epoch.max(initial=0)),
+        "pages are numbered without gaps": np.unique(trace.page).size == card.pages == trace.page.max(initial=0) + 1,
+        "epochs are as many as instructions": trace.instructions.size == card.epochs > trace.epoch.max(initial=0),
         "instructions add up": int(trace.instructions.sum()) == card.instructions,
         "the time base is known": card.time_base in TIME_BASES,
     }

@@ -5,8 +5,8 @@
      S 1fff000778,8     a store
      M 0421c7cc,4       a load and a store of the same bytes
 
-Lines that begin with `==`, `--` or `**` are valgrind's own messages and `SB` lines are superblocks: both are passed over.
-The text comes in chunks that may be cut anywhere; a compiled loop reads 20 to 30 million lines a second.
+Lines that begin with `==`, `--` or `**` are valgrind's own messages and `SB` lines are superblocks: both are passed
+over. The text comes in chunks that may be cut anywhere; a compiled loop reads 20 to 30 million lines a second.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _is_skipped(text, at, stop):  # type: ignore[no-untyped-def]
     following = text[at + 1] if at + 1 < stop else letter
     if letter == _LETTER_S:
         return following == _LETTER_B
-    return letter == following and (letter == _EQUALS or letter == _DASH or letter == _STAR)
+    return letter == following and letter in (_EQUALS, _DASH, _STAR)
 
 
 @kernel

@@ -1,7 +1,8 @@
 """A last-level cache of lines: set-associative, least recently used out first, write-allocate.
 
-It decides which touches of a recording reach memory. It is indexed with the addresses given (a recording has virtual ones) and has
-no prefetcher, no other sharers and no instruction fetches, so its misses are those of the data of one program alone.
+It decides which touches of a recording reach memory. It is indexed with the addresses given (a recording has virtual
+ones) and has no prefetcher, no other sharers and no instruction fetches, so its misses are those of the data of one
+program alone.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ class Llc:
     def __init__(self, size_bytes: int, ways: int = WAYS) -> None:
         sets, rest = divmod(size_bytes, ways * LINE_BYTES)
         if rest or not 0 < size_bytes <= _MAX_BYTES:
-            limit = f"{ways * LINE_BYTES} bytes ({ways} ways of {LINE_BYTES}-byte lines) up to 16 GiB"
-            raise ParameterError(f"a last-level cache of {size_bytes} bytes cannot be: take a multiple of {limit}, or none")
+            legal = f"a multiple of {ways * LINE_BYTES} ({ways} ways of {LINE_BYTES}-byte lines) up to 16 GiB, or none"
+            raise ParameterError(f"no last-level cache has {size_bytes} bytes: take {legal}")
         self.size_bytes, self.ways = size_bytes, ways
         self.tags = np.zeros((sets, ways), np.uint64)
 

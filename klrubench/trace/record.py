@@ -1,4 +1,4 @@
-"""Record a program: it runs under valgrind's lackey, whose text goes through a pipe into the collector and is never stored."""
+"""Record a program: it runs under valgrind's lackey, whose text goes through a pipe and is never stored."""
 
 from __future__ import annotations
 
@@ -122,7 +122,8 @@ def record(
     stopped = session.run()
     exit_code = None if stopped else session.process.returncode
     if not collector.accesses:
-        raise UsageError(f"valgrind could not run '{command[0]}' (exit code {session.process.returncode}): nothing was recorded")
+        code = session.process.returncode
+        raise UsageError(f"valgrind could not run '{command[0]}' (exit code {code}): nothing was recorded")
     missing = stopped
     if exit_code is not None and exit_code < 0:
         missing = f"what came after signal {-exit_code}, which ended the program"

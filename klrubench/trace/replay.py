@@ -1,26 +1,26 @@
 """Replay of a recorded trace as a stream: a rescaled real access *pattern*, never a timing of the program.
 
-What is kept: which pages were touched in which stretch of the program, how often each one compared with the others, which
-share of that reached memory, and which share wrote. What is chosen: the footprint, the duration and the rate.
+What is kept: which pages were touched in which stretch of the program, how often each one compared with the others,
+which share of that reached memory, and which share wrote. What is chosen: footprint, duration and rate.
 
-- *Footprint.* The traced pages lie on a line that is stretched (or shrunk) to the pages of the target: traced page p becomes
-  the block [p x, (p + 1) x) with x = target / traced pages, and each touch of it goes to a random place there. So the
-  distribution of rates over pages keeps its shape. Shrunk, neighbours in address share a page.
-- *Duration.* The recording is played `loops` times in the run. An epoch gets the share of the run's touches that it has of
-  the recorded ones, whatever their number: each recorded touch is replayed `stretch.touches` times.
+- *Footprint.* The traced pages lie on a line that is stretched (or shrunk) to the pages of the target: traced page p
+  becomes the block [p x, (p + 1) x) with x = target / traced pages, and each touch of it goes to a random place there.
+  So the distribution of rates over pages keeps its shape. Shrunk, neighbours in address share a page.
+- *Duration.* The recording is played `loops` times in the run. An epoch gets the share of the run's touches that it has
+  of the recorded ones, so time within the replay goes by touches, not by instructions.
 - *Touches.* A row of the trace (one page in one epoch) plays its LLC misses as touches that reach memory, and of its
   cache hits at most `cached_touches` as touches served by the cache: an accessed bit or a hint fault needs but one.
-- *Order.* Within an epoch touches come in a random order (a bijection of their numbers, keyed by seed and epoch), because
-  the trace does not hold theirs. Each row gets its count exactly where touches stretch by a whole number, else to within one
-  of the exact count for each of its touches.
+- *Order.* Within an epoch touches come in a random order (a bijection of their numbers, keyed by seed and epoch),
+  because the trace does not hold theirs. Each recorded touch is replayed as often as any other of its epoch, to within
+  one time; exactly as often where the epoch is stretched by a whole number.
 
-Touch i is a pure function of (seed, i): a search finds the epoch, a bijection the slot, and a table what the slot holds.
+Touch i is a pure function of (seed, i): a search finds the epoch, a bijection the slot, and a table what is in it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from klrubench.trace.format import Trace
     from klrubench.workload import Layout
 
-__all__ = ["Replay", "Stretch", "init_order", "stretch_note", "stretch_of"]
+__all__ = ["Replay", "Stretch", "init_order", "shares", "stretch_note", "stretch_of"]
 
 MAX_SLOTS = 1 << 26
 _EXACT = 2**53  # below it a quotient of whole numbers in float64 has the right floor
@@ -67,54 +67,71 @@ class Stretch:
     epoch_s: float
 
 
-def _weights(trace: Trace, cached_touches: int) -> tuple[np.ndarray, np.ndarray]:
-    """Touches that reach memory, and all touches, that each row plays (i64)."""
+class _Played(NamedTuple):
+    """How many touches each row of a trace plays (i64): those that reach memory, and those that the cache serves."""
+
+    misses: np.ndarray
+    hits: np.ndarray
+
+    @property
+    def total(self) -> int:
+        return int(self.misses.sum() + self.hits.sum())
+
+
+def _played(trace: Trace, cached_touches: int) -> _Played:
     misses = trace.llc_misses.astype(np.int64)
     hits = trace.reads.astype(np.int64) + trace.writes - misses
-    return misses, misses + np.minimum(hits, cached_touches)
-
-
-def _thinning(trace: Trace, cached_touches: int) -> int:
-    """One of how many recorded touches has a slot: 1, unless they are too many to hold."""
-    return -(-int(_weights(trace, cached_touches)[1].sum()) // MAX_SLOTS)
-
-
-def _slots(trace: Trace, cached_touches: int) -> tuple[np.ndarray, np.ndarray]:
-    """A word (u32) for each touch of the trace that is played: bits 31 and 30 as in the stream, traced page; and where epochs begin.
-
-    Of the touches of a row, the share that wrote is marked as writes, to within one (at random, but the same for all seeds).
-    """
-    misses, played = _weights(trace, cached_touches)
-    thinning = _thinning(trace, cached_touches)
-    chance = words(2 * played.size, stream_key(0, "trace rows")).reshape(2, -1) * 2.0**-64
-    if thinning > 1:
-        misses = np.floor(misses / thinning + chance[0]).astype(np.int64)
-        played = misses + np.floor((played - _weights(trace, cached_touches)[0]) / thinning + chance[0]).astype(np.int64)
-    if not played.any():
+    played = _Played(misses, np.minimum(hits, cached_touches))
+    if not played.total:
         raise UsageError("nothing of the trace reaches memory: take cached_touches=1 or more")
-    row = np.repeat(np.arange(played.size), played)
-    turn = np.arange(row.size) - np.repeat(np.cumsum(played) - played, played)
-    share = (trace.writes / (trace.reads.astype(np.float64) + trace.writes))[row]
-    writes = np.floor((turn + 1) * share + chance[1][row]) > np.floor(turn * share + chance[1][row])
-    slots = trace.page[row] | (_CACHED * (turn >= misses[row])) | (_WRITE * writes)
-    held = np.bincount(trace.epoch[row])
-    return slots.astype(np.uint32), np.concatenate([[0], np.cumsum(held[held > 0])])
+    return played
+
+
+def shares(trace: Trace, cached_touches: int) -> tuple[float, float]:
+    """Share of the replayed touches that the cache serves; and of those that reach memory, the share that reads."""
+    played = _played(trace, cached_touches)
+    reads = trace.reads / (trace.reads.astype(np.float64) + trace.writes)
+    missed = int(played.misses.sum())
+    return 1 - missed / played.total, float((reads * played.misses).sum()) / missed if missed else 1.0
 
 
 def stretch_of(trace: Trace, layout: Layout, loops: int, cached_touches: int) -> Stretch:
     """The stretch of a replay on that layout."""
-    misses, played = _weights(trace, cached_touches)
-    total = max(1, int(played.sum()))
     footprint = layout.full_pages / trace.card.pages
-    touches = layout.accesses * layout.fold / (total * loops)
+    touches = layout.accesses * layout.fold / (_played(trace, cached_touches).total * loops)
     return Stretch(
         footprint=footprint,
         touches=touches,
         page_touches=touches / footprint,
         loops=loops,
-        cached_share=1 - int(misses.sum()) / total,
+        cached_share=shares(trace, cached_touches)[0],
         epoch_s=layout.duration_s / (loops * trace.card.epochs),
     )
+
+
+def _thinned(played: _Played) -> _Played:
+    """Every k-th touch of each row, at random where k does not divide them, so that the slots can be held in memory."""
+    k = -(-played.total // MAX_SLOTS)
+    if k == 1:
+        return played
+    chance = words(played.misses.size, stream_key(0, "trace thinning")) * 2.0**-64
+    return _Played(*(np.floor(counts / k + chance).astype(np.int64) for counts in played))
+
+
+def _slots(trace: Trace, cached_touches: int) -> tuple[np.ndarray, np.ndarray]:
+    """A word (u32) for each touch that is played: flags as in the stream, traced page; and where each epoch's begin.
+
+    Of the touches of a row the share that wrote is marked as writes, to within one (the same ones for all seeds).
+    """
+    misses, hits = _thinned(_played(trace, cached_touches))
+    row = np.repeat(np.arange(misses.size), misses + hits)
+    turn = np.arange(row.size) - np.repeat(np.cumsum(misses + hits) - misses - hits, misses + hits)
+    share = (trace.writes / (trace.reads.astype(np.float64) + trace.writes))[row]
+    chance = (words(misses.size, stream_key(0, "trace writes")) * 2.0**-64)[row]
+    is_write = np.floor((turn + 1) * share + chance) > np.floor(turn * share + chance)
+    slots = trace.page[row] | (_CACHED * (turn >= misses[row])) | (_WRITE * is_write)
+    held = np.bincount(trace.epoch[row])
+    return slots.astype(np.uint32), np.concatenate([[0], np.cumsum(held[held > 0])])
 
 
 def stretch_note(name: str, trace: Trace, layout: Layout, loops: int, cached_touches: int) -> str:
@@ -122,15 +139,16 @@ def stretch_note(name: str, trace: Trace, layout: Layout, loops: int, cached_tou
     stretch, card = stretch_of(trace, layout, loops, cached_touches), trace.card
     played = "once" if loops == 1 else f"{loops} times"
     return (
-        f"{name}: a rescaled real access pattern, never a timing of {card.command or 'that program'}: {card.pages:,} recorded pages"
-        f" x{stretch.footprint:.3g} (to {layout.full_pages / 2**18:.4g} GiB), played {played} in {card.epochs:,} epochs of"
-        f" {stretch.epoch_s * 1000:.3g} ms, x{stretch.page_touches:.3g} touches a page; {stretch.cached_share:.0%} served by the"
-        f" cache (at most {cached_touches} a page and epoch); the rate is chosen, lackey has no time"
+        f"{name}: a rescaled real access pattern, never a timing of {card.command or 'that program'}:"
+        f" {card.pages:,} recorded pages x{stretch.footprint:.3g} (to {layout.full_pages / 2**18:.4g} GiB),"
+        f" played {played} in {card.epochs:,} epochs of {stretch.epoch_s * 1000:.3g} ms on average,"
+        f" x{stretch.page_touches:.3g} touches a page; {stretch.cached_share:.0%} served by the cache"
+        f" (at most {cached_touches} a page and epoch); the rate is chosen, lackey has no time"
     )
 
 
 def init_order(trace: Trace, layout: Layout) -> np.ndarray:
-    """Target pages in the order in which the program first touched theirs, by epoch; within one epoch at random, by seed."""
+    """Target pages in the order in which the program first touched theirs: by epoch, within one at random (by seed)."""
     first = np.empty(trace.card.pages, np.int64)
     first[trace.page[::-1]] = trace.epoch[::-1]
     chance = words(trace.card.pages, stream_key(layout.seed, "trace init order"))
@@ -174,7 +192,7 @@ def _mixed(x, rows, columns, key):  # type: ignore[no-untyped-def]
 
 @kernel
 def _shuffle(out, first, size, rows, columns, key):  # type: ignore[no-untyped-def]
-    """Images of first, first + 1, ... under a bijection of 0 .. size - 1, by walking the cycles of one that is little larger."""
+    """Images of first, first + 1, ... under a bijection of 0 .. size - 1: walks the cycles of a slightly larger one."""
     most = np.uint32(0)
     for i in range(out.size):
         out[i] = _mixed(first + i, rows, columns, key)
@@ -209,7 +227,7 @@ def _place(out, at, scale, last_page, key):  # type: ignore[no-untyped-def]
 
 @kernel
 def _fill(out, first, begins, slots, slot_begins, scale, last_page, order_key, place_key):  # type: ignore[no-untyped-def]
-    """Touches number `first` on. `begins`: touch number at which each epoch of each loop begins, and the end of the run."""
+    """Touches number `first` on. `begins`: number of the first touch of each epoch of each loop, and the run's end."""
     occurrence = np.searchsorted(begins, first, side="right") - 1
     done = 0
     while done < out.size:
@@ -260,10 +278,10 @@ class Replay:
         self._begins = np.array([0, *(int(end) * accesses // total for end in ends)], np.int64)
         sizes = np.diff(self._begins)
         if int(sizes.max()) * int(held.max()) >= _EXACT or int(sizes.max()) >> 32:
-            raise UsageError("an epoch of the trace has too many touches for so long a run: record with a shorter --epoch")
+            raise UsageError("an epoch of the trace is too long for so long a run: record with a shorter --epoch")
 
     def fill(self, out: np.ndarray, first: int) -> None:
-        """Write touches `first`, `first + 1`, ... (u32 words of the stream) into `out`; after the run's last it begins anew."""
+        """Write touches `first`, `first + 1`, ... into `out` (u32); after the last of the run it begins anew."""
         accesses, done = int(self._begins[-1]), 0
         while done < out.size:
             at = (first + done) % accesses

@@ -1,0 +1,40 @@
+"""oracle_window: the bound of a placement that knows the next ten seconds."""
+
+import numpy as np
+
+from klrubench.mm import set_residents
+from klrubench.policy import Policy, param
+
+
+class OracleWindow(Policy):
+    """At the start of each window of about 10 s, the pages that will be touched most in it move to the top tier."""
+
+    source = "bound; moves free, or charged like kernel migration"
+    chain = "the future -> touches of the next window -> moves at its start"
+    role = "bound"
+    place = "truth"
+    needs_truth = True
+
+    moves: str = param("free", choices=("free", "charged"), help="whether the moves cost time and bandwidth")
+
+    def start(self, system):
+        self.counts, starts = system.future()
+        self.window = 0
+        mover = system.daemon("oracle", self.move, parked=True)
+        for index, first in enumerate(starts):
+            system.at_touch(first, lambda index=index: self.enter(system, mover, index))
+
+    def enter(self, system, mover, index):
+        self.window = index
+        if self.moves == "free":
+            set_residents(system, self.best(system), charged=False)
+        else:
+            system.wake(mover)
+
+    def best(self, system):
+        return np.argsort(-self.counts[self.window].astype(np.int64), kind="stable")[: system.top_leaves()]
+
+    def move(self, system):
+        while True:
+            set_residents(system, self.best(system), charged=True)
+            yield system.parked
