@@ -127,8 +127,9 @@ def validate(cls: type[Parameterised], values: dict[str, Any]) -> dict[str, Any]
         if name not in cls.parameters:
             raise UnknownNameError(f"parameter of {cls.kind} {cls.name()}", name, cls.parameters)
     values = {name: cls.parameters[name].typed(value) for name, value in values.items()}
+    owner: Any = cls
     try:
-        return dict(_model(cls)(**values).model_dump(mode="json"))
+        return dict(_model(owner)(**values).model_dump(mode="json"))
     except ValidationError as error:
         faults = [_fault(cls, fault) for fault in error.errors(include_url=False)]
         raise ParameterError("; ".join(faults)) from None

@@ -1,8 +1,10 @@
-"""The emulated machine of tests/observed, and ways to look into a system while it runs."""
+"""The emulated machine of tests/observed, a program that touches what a test says, and ways to look into a running system."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from klrubench.engine.access import CLOCK, ORIGIN
-from klrubench.engine.bits import NODE_MASK
+from klrubench.engine.access import CLOCK, ORIGIN, touch_pmd
+from klrubench.engine.bits import ACCESSED, NODE_MASK
 from klrubench.machine import Machine, load_machine
+from klrubench.mm.state import MM_USED
 from klrubench.simulate import Options
 from klrubench.simulate.build import build
 from klrubench.simulate.system import System
 from klrubench.simulate.truth import mark_windows
 from klrubench.study.plugins import find_policy, find_workload
+from klrubench.workload import Layout, Vma, Workload
 
 OBSERVED = Path(__file__).parent / "observed"
 SLOW_PAGES = 262_112  # the slow node of the emulated machine lacks 32 pages of its 1 GiB
+PAGES_PER_GIB = 1 << 18
+NS_PER_INSTRUCTION = 2
 
 
 def facts() -> dict[str, dict[str, str]]:
@@ -35,24 +41,66 @@ def curve(name: str) -> list[dict[str, int]]:
         return [{key: int(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
-def emulated(fast_pages: int = 1 << 18, slow_pages: int = SLOW_PAGES, **options: Any) -> Machine:
+def emulated(fast_pages: int = PAGES_PER_GIB, slow_pages: int = SLOW_PAGES, **options: Any) -> Machine:
     """The emulated machine with nodes of other sizes."""
     machine = load_machine("emulated", **options)
     sizes = (fast_pages, slow_pages)
-    nodes = tuple(replace(node, capacity_gib=pages / (1 << 18)) for node, pages in zip(machine.nodes, sizes, strict=True))
+    nodes = tuple(
+        replace(node, capacity_gib=pages / PAGES_PER_GIB) for node, pages in zip(machine.nodes, sizes, strict=True)
+    )
     return replace(machine, nodes=nodes)
 
 
+class Script(Workload):
+    """A program that touches given pages at given seconds, and its last page at all other times.
+
+    Args:
+        pages: 4 KiB pages, a multiple of 512; the last PTE table belongs to the page touched in between.
+        plan: (second, pages): the touches start at that second and follow each other at `rate_hz` a second.
+        values: parameters of any workload, `vmas` apart: (pages) of each mapping.
+    """
+
+    def __init__(
+        self, pages: int, plan: list[tuple[float, np.ndarray]], rate_hz: int = 8192, vmas: tuple[int, ...] = (), **values: Any
+    ) -> None:
+        self.plan, self.rate_hz, self.mappings = plan, rate_hz, vmas or (pages,)
+        given = {"placement": "lower", "open_loop": True, "compute_ns": 0.0} | values
+        super().__init__(footprint_gib=pages / PAGES_PER_GIB, rate=rate_hz / pages, threads=1, mlp=1.0, touches=1, **given)
+
+    def vmas(self, layout: Layout) -> list[Vma]:
+        """The mappings that the test asked for."""
+        return [Vma(pages) for pages in self.mappings]
+
+    def content(self) -> str:
+        """Digest of the plan: streams are kept by it."""
+        digest = hashlib.blake2b(repr(self.mappings).encode())
+        for second, pages in self.plan:
+            digest.update(repr(second).encode() + np.asarray(pages, np.uint32).tobytes())
+        return digest.hexdigest()
+
+    def stream(self, layout: Layout) -> Script:
+        """This program on a layout."""
+        self.words = np.full(layout.accesses, layout.pages - 1, np.uint32)
+        for second, pages in self.plan:
+            first = round(second * self.rate_hz)
+            self.words[first : first + len(pages)] = pages
+        return self
+
+    def fill(self, out: np.ndarray, first: int) -> None:
+        """Touches number `first` and on."""
+        out[:] = self.words[first : first + len(out)]
+
+
 def start(
-    policy: str = "first_touch", workload: str = "hotset", *, machine: Machine | None = None, duration_s: float = 20, seed: int = 1,
+    policy: Any = "first_touch", workload: Any = "hotset", *, machine: Machine | None = None, duration_s: float = 20, seed: int = 1,
     fold: int = 1, policy_values: dict[str, Any] | None = None, workload_values: dict[str, Any] | None = None, idle_s: float = 0.0,
-    phases: bool = False,
+    phases: bool = False, daemon_cpus: str = "spare",
 ) -> System:  # fmt: skip
-    """A system whose policy has been started; the program sleeps for `idle_s` first."""
-    program = find_workload(workload)(**(workload_values or {}))
-    chosen = find_policy(policy)(**(policy_values or {}))
+    """A system whose policy (a name, or an instance) has been started; the program sleeps for `idle_s` first."""
+    program = workload if isinstance(workload, Workload) else find_workload(workload)(**(workload_values or {}))
+    chosen = find_policy(policy)(**(policy_values or {})) if isinstance(policy, str) else policy
     machine = machine or emulated()
-    system = build(machine, program, chosen, seed, duration_s, fold, Options(phases=phases))
+    system = build(machine, program, chosen, seed, duration_s, fold, Options(phases=phases, daemon_cpus=daemon_cpus))
     system.set_tiering(chosen.sysctls.get("kernel.numa_balancing", machine.sysctls["kernel.numa_balancing"]))
     mark_windows(system)
     system.state[:, [CLOCK, ORIGIN]] = round(idle_s * 1e12)
@@ -71,7 +119,54 @@ def watch(system: System, every_ms: int, look: Callable[[System], Any]) -> list[
     return seen
 
 
+def fast_pages(system: System) -> np.ndarray:
+    """Whether each page is on node 0."""
+    return (system.mm.pte & NODE_MASK) == 0
+
+
 def on_fast(system: System, classes: np.ndarray) -> tuple[int, int, int]:
     """Pages of each class on node 0."""
-    fast = (system.mm.pte[: len(classes)] & NODE_MASK) == 0
+    fast = fast_pages(system)[: len(classes)]
     return tuple(int(np.count_nonzero(fast & (classes == c))) for c in range(3))  # type: ignore[return-value]
+
+
+def hotset_classes(system: System) -> np.ndarray:
+    """The class of each page of a system that runs `hotset`: 0 hot, 1 warm, 2 cold."""
+    tenant = system.tenants[0]
+    return np.asarray(tenant.workload.class_of(tenant.feed.layout))  # type: ignore[attr-defined]
+
+
+def touch(system: System, pages: np.ndarray) -> None:
+    """Leave the bits that touches of these pages leave, and that the program has run."""
+    system.mm.pte[pages] |= np.uint8(ACCESSED)
+    system.mm.lru[:, MM_USED] = 1
+    for first in np.unique(pages // 512) * 512:
+        touch_pmd(system.mm.pte64, int(first))
+
+
+def untouch(system: System) -> None:
+    """Forget the accessed bits of all PTEs (those that populating has left)."""
+    system.mm.pte[:] &= np.uint8(0xFF ^ ACCESSED)
+
+
+class Meter:
+    """CPU time that a system's threads are charged from now on, by name of the operation."""
+
+    def __init__(self, system: System) -> None:
+        self.events: Counter[str] = Counter()
+        self.costs, charge = system.machine.costs, system.charge_full
+
+        def charge_full(**counts: int) -> None:
+            self.events.update({name: int(n) for name, n in counts.items()})
+            charge(**counts)
+
+        system.charge_full = charge_full  # type: ignore[method-assign]
+
+    def instructions(self, *names: str) -> float:
+        """Guest instructions charged under these names (all if none is given)."""
+        return sum(self.events[name] * self.costs[name].ns / NS_PER_INSTRUCTION for name in names or self.events)
+
+
+def instructions(machine: Machine, name: str) -> float:
+    """What one operation costs, in guest instructions."""
+    return machine.costs[name].ns / NS_PER_INSTRUCTION

@@ -88,6 +88,11 @@ def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(name in shown for name in command_names())
 
 
+def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--version"]) == 0
+    assert re.fullmatch(r"klrubench \d+\.\d+.*\n", capsys.readouterr().out)
+
+
 # ---- errors
 
 
@@ -449,7 +454,7 @@ def fake_run(name: str, workload: str, **_: Any) -> dict[str, Any]:
         "spec": {
             "policy": {"label": name},
             "workload": {"label": workload},
-            "machine": load_machine("cxl-asic").to_dict(),
+            "machine": {"name": "cxl-asic"},
             "seed": 1,
             "fold": 32,
             "duration_s": 120.0,

@@ -148,6 +148,14 @@ def test_axes_make_rows_of_their_own(study: Path) -> None:
     assert set(found.header["scales"]) == {"toy:rate=0.5,placement=lower", "toy:rate=8,placement=lower"}
 
 
+def test_slowdowns_against_another_baseline(study: Path) -> None:
+    found = ask(policies=["mine"], baseline="other:interval_ms=500.0")
+    cells = found.matrix()
+    pct = dict(zip(cells["policy"], cells["slowdown_pct"], strict=True))
+    assert pct["other:interval_ms=500"] == 0
+    assert pct["mine"] == pytest.approx(100 * (1.1 / 1.25 - 1), abs=0.3)
+
+
 def test_short_durations_and_single_seeds_are_warned_about(study: Path) -> None:
     said: list[str] = []
     found = ask(duration_s=3, seeds=1, say=said.append)

@@ -6,7 +6,7 @@ import json
 import math
 import random
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -273,6 +273,15 @@ def test_the_headline_numbers_are_those_of_the_frame() -> None:
         assert f" {text.points(cells['kv', policy]['slowdown_pct'])}" in line
 
 
+def test_the_gap_is_0_for_first_touch_and_100_for_the_oracle() -> None:
+    shown = sheet.text(make_sheet(WORKLOADS, ["all_top", "all_lower", "first_touch", "klruscand", "oracle_static"]))
+    gaps = next(line for line in shown.splitlines() if line.startswith("gap closed %")).split()[3:]
+    assert gaps[1] == "0" and gaps[-1] == "100" and int(gaps[0]) < 0 < int(gaps[2]) < 100
+    wide = sheet.text(make_sheet(["kv"], wide=True))
+    row = next(line for line in wide.splitlines() if line.startswith("oracle_static"))
+    assert row.split()[7] == "100"
+
+
 def test_the_charged_verdict_stands_beside_the_spare_one() -> None:
     shown = sheet.text(make_sheet())
     assert "kernel threads on spare cores" in shown and "charged to the application's cores" in shown
@@ -366,7 +375,7 @@ def test_the_wide_table_has_cost_beside_benefit() -> None:
     ):
         assert head in shown
     for word in (
-        "klru-",
+        "own",
         "kpro-",
         "kswapd",
         "hint",
@@ -381,7 +390,10 @@ def test_the_wide_table_has_cost_beside_benefit() -> None:
 
 
 def test_wide_rows_may_lack_columns() -> None:
-    rows: list[dict[str, Any]] = [{"policy": "mine", "slowdown_pct": 1.0}, {"policy": "other", "slowdown_pct": None, "cpu_pct": {}}]
+    rows: list[dict[str, Any]] = [
+        {"policy": "mine", "slowdown_pct": 1.0},
+        {"policy": "other", "slowdown_pct": None, "cpu_pct": {}},
+    ]
     lines = wide_lines(rows, footnotes.Footnotes(), 72)
     assert any(line.startswith("mine") and "1.0" in line for line in lines)
     assert any(line.startswith("other") and "-" in line for line in lines)
@@ -432,7 +444,28 @@ def test_header_names_changed_costs_and_settings() -> None:
     assert "1 (1/32: gups)" in joined and top.tiers == ("DRAM", "Optane") and max(map(len, lines)) <= 80
 
 
+def test_axes_of_the_machine_are_named_in_rows_not_in_the_header() -> None:
+    keys = [(ratio, policy, seed) for ratio in ("1:1", "1:8") for policy in POLICIES for seed in (1, 2)]
+    runs = frame([{**run_row("kv", policy, seed), "ratio": ratio} for ratio, policy, seed in keys])
+    shown = sheet.text(
+        sheet.Sheet(
+            facts={**facts(["kv"], POLICIES, 2), "varies": ["machine", "ratio"]},
+            cells=scores.matrix(runs),
+            verdicts=scores.verdicts(runs),
+            charged_verdicts=scores.verdicts(runs, charged=True),
+            suite=scores.suite_scores(runs),
+            runs=runs,
+        )
+    )
+    assert "kv 1:1" in shown and "kv 1:8" in shown and "of footprint" not in shown and "as each row says" in shown
+    assert widest(shown) <= 100
+
+
 # ---- time line and single run
+
+
+def test_plain_ascii_keeps_the_meaning() -> None:
+    assert text.plain_ascii("±1 µs × 2 – 3 → 4 ≤ 5 …") == "+-1 us x 2 - 3 -> 4 <= 5 ..."  # noqa: RUF001
 
 
 def test_sparkline_follows_the_series() -> None:
@@ -507,7 +540,7 @@ class _Scanner(Policy):
 
     source = "a patch, 2025"
     chain = "walk -> list -> thread"
-    sysctls = {"kernel.numa_balancing": 2}
+    sysctls: ClassVar[dict[str, int]] = {"kernel.numa_balancing": 2}
     blind = "all pages are young"
     interval_ms: float = param(2000, low=10, high=60_000, log=True, help="start to start", origin="INTERVAL")
     wake_kswapd: str = param("on", choices=("on", "posted"), help="a refused promotion wakes kswapd", origin="ours")

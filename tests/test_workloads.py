@@ -216,11 +216,11 @@ def test_phases_follow_a_masim_file(tmp_path: Path) -> None:
 
 
 def test_hotset_is_the_measured_program() -> None:
-    made, loaded = workload("hotset"), module("hotset")
+    made: Any = workload("hotset")
     assert (made.full_pages(), made.threads, made.placement) == (65_536, 1, "lower")
     assert made.rate * made.full_pages() == pytest.approx(48_800)
     where = layout(pages=65_536, fold=1)
-    classes = loaded.class_of(where)
+    classes = made.class_of(where)
     assert np.bincount(classes).tolist() == [4096, 12_288, 49_152]
     counts = page_counts(touches(made, where, 1 << 22), where)
     law = np.array([0.80 / 4096, 0.15 / 12_288, 0.05 / 49_152])[classes]

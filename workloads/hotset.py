@@ -7,9 +7,8 @@ import numpy as np
 from klrubench.generate import Part, RangeStream, scattered
 from klrubench.workload import Layout, Stream, Workload, param
 
-CLASSES = ("hot", "warm", "cold")
 PAGE_SHARES = (1 / 16, 3 / 16, 12 / 16)
-TOUCH_SHARES = (0.80, 0.15, 0.05)
+TOUCH_SHARES = (0.80, 0.15, 0.05)  # hot, warm, cold
 
 
 class Hotset(Workload):
@@ -38,16 +37,15 @@ class Hotset(Workload):
         parts = [Part(*part, self.read_share) for part in zip(TOUCH_SHARES, *class_ranges(layout), strict=True)]
         return RangeStream(layout, parts, scattered(layout))
 
+    def class_of(self, layout: Layout) -> np.ndarray:
+        """The class of each page, u8[pages]: 0 hot, 1 warm, 2 cold."""
+        classes = np.empty(layout.pages, np.uint8)
+        classes[scattered(layout).permutation()] = np.repeat(np.arange(3, dtype=np.uint8), class_ranges(layout)[1])
+        return classes
+
 
 def class_ranges(layout: Layout) -> tuple[list[int], list[int]]:
     """First number and size of each class, before the pages are shuffled."""
     ends = [round(layout.pages * share) for share in np.cumsum(PAGE_SHARES)]
     first = [0, *ends[:-1]]
     return first, [end - start for start, end in zip(first, ends, strict=True)]
-
-
-def class_of(layout: Layout) -> np.ndarray:
-    """The class of each page, u8[pages]: 0 hot, 1 warm, 2 cold."""
-    classes = np.empty(layout.pages, np.uint8)
-    classes[scattered(layout).permutation()] = np.repeat(np.arange(3, dtype=np.uint8), class_ranges(layout)[1])
-    return classes

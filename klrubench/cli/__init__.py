@@ -36,12 +36,9 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import PackageNotFoundError, version
+        from klrubench import __version__
 
-        try:
-            typer.echo(f"klrubench {version('klrubench')}")
-        except PackageNotFoundError:
-            typer.echo("klrubench (not installed)")
+        typer.echo(f"klrubench {__version__}")
         raise typer.Exit
 
 
@@ -55,10 +52,10 @@ def _help(context: typer.Context, asked: bool) -> None:
 def _start(
     context: typer.Context,
     help_: Annotated[
-        bool, typer.Option("--help", "-h", callback=_help, is_eager=True, help="Say what there is.")
+        bool, typer.Option("--help", "-h", callback=_help, is_eager=True, help="Show this message.")
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which one.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Simulate Linux memory tiering policies and compare them.

@@ -58,35 +58,34 @@ def command(
       klrubench run -p first_touch -w uniform --scale 1/128 --json
     """
     from klrubench.cli.output import ascii_only, emit, emit_json, say, width
-    from klrubench.report.run import vmstat_text
+    from klrubench.machine import load_machine
+    from klrubench.report.run import head_lines, run_text, vmstat_text
     from klrubench.study.run import run
 
-    def one(name: str) -> dict[str, Any]:
-        return run(
-            name,
-            workload,
-            machine=machine,
-            seed=seed,
-            duration_s=duration,
-            scale=scale,
-            ratio=ratio,
-            kernel=kernel,
-            hz=hz,
-            sysctls={**pairs(sysctl, "--sysctl")},
-            costs=pairs(cost, "--cost"),
-            daemon_cpus=daemon_cpus.value,
-            store=results,
-            say=tell,
-        )
-
-    tell = _once(say)
-    record = one(policy)
+    system: dict[str, Any] = {
+        "ratio": ratio,
+        "kernel": kernel,
+        "hz": hz,
+        "sysctls": pairs(sysctl, "--sysctl"),
+        "costs": pairs(cost, "--cost"),
+    }
+    work: dict[str, Any] = {
+        "seed": seed,
+        "duration_s": duration,
+        "scale": scale,
+        "daemon_cpus": daemon_cpus.value,
+        "store": results,
+    }
+    common: dict[str, Any] = {"machine": machine, "say": _once(say), **system, **work}
+    record = run(policy, workload, **common)
     if as_json:
         emit_json(record)
     elif vmstat:
         emit(vmstat_text(record["result"]["vmstat"]))
     else:
-        emit(_page(record, one(BASELINE), width(), ascii_only()))
+        slowdown = _slowdown(record, run(BASELINE, workload, **common))
+        head = head_lines(record, load_machine(machine, **system), width())
+        emit("\n".join([*head, "", run_text(record["result"], slowdown, width(), ascii_only())]))
 
 
 def _once(say: Callable[[str], None]) -> Callable[[str], None]:
@@ -99,14 +98,6 @@ def _once(say: Callable[[str], None]) -> Callable[[str], None]:
             say(line)
 
     return tell
-
-
-def _page(record: dict[str, Any], base: dict[str, Any], width: int, ascii_only: bool) -> str:
-    from klrubench.report.run import head_lines, run_text
-
-    return "\n".join(
-        [*head_lines(record, width), "", run_text(record["result"], _slowdown(record, base), width, ascii_only)]
-    )
 
 
 def _slowdown(record: dict[str, Any], base: dict[str, Any]) -> dict[str, float | None]:

@@ -34,9 +34,13 @@ def cache_root() -> Path:
 
 
 def use_cache_dir() -> None:
-    """Point numba at the cache directory of these kernel sources, unless the user has chosen one."""
-    if "NUMBA_CACHE_DIR" not in os.environ:
-        os.environ["NUMBA_CACHE_DIR"] = str(cache_root() / "numba" / kernel_hash())
+    """Point numba at a directory of its own for these kernel sources, below the one the user has chosen, if any."""
+    kernels = kernel_hash()
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    if chosen is None:
+        os.environ["NUMBA_CACHE_DIR"] = str(cache_root() / "numba" / kernels)
+    elif not chosen.endswith(kernels):
+        os.environ["NUMBA_CACHE_DIR"] = str(Path(chosen) / kernels)
 
 
 use_cache_dir()
@@ -44,4 +48,6 @@ use_cache_dir()
 import numba  # noqa: E402  (the cache directory is read when numba is imported)
 
 njit: Any = partial(numba.njit, cache=True, nogil=True, error_model="numpy")
+# For helpers that take a tuple of arrays: called out of line each would count references to all of its arrays (0.3 us a call).
+njit_inline: Any = partial(njit, forceinline=True)
 cfunc: Any = partial(numba.cfunc, cache=True, error_model="numpy")

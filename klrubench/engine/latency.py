@@ -14,6 +14,7 @@ from klrubench.engine.jit import njit
 QUANTUM_PS = 10_000_000_000  # 10 ms
 LINE_BYTES = 64.0
 TOP_LOAD = 0.999
+FLAT = 1.0004  # a load that lengthens latency by less (0.2 on the default curve) is not solved for
 
 # columns of the tenant parameters (f64)
 COMPUTE_PS, MLP, THREADS, FOLD, CACHE_PS, CPU_SHARE = range(6)
@@ -74,8 +75,9 @@ def solve_latency(mix, other_ps, params, latency, nodes, traffic, factor, cost):
         for node in range(len(nodes)):
             low, high = 0.0, TOP_LOAD
             factor[node] = multiplier(low, nodes[node, ALPHA], nodes[node, BETA])
-            if load_of(node, mix, other_ps, params, latency, factor, nodes, traffic) < 0.2:
-                continue  # under a fifth of the bandwidth the curve is flat within 0.04 %
+            most = load_of(node, mix, other_ps, params, latency, factor, nodes, traffic)
+            if multiplier(most, nodes[node, ALPHA], nodes[node, BETA]) < FLAT:
+                continue
             for _step in range(26):
                 middle = 0.5 * (low + high)
                 factor[node] = multiplier(middle, nodes[node, ALPHA], nodes[node, BETA])

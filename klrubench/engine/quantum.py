@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from klrubench.engine.access import CLOCK, LOG_FULL, N_CATEGORIES, OUT_OF_WORDS, run_touches
-from klrubench.engine.jit import njit
+from klrubench.engine.jit import njit, njit_inline
 from klrubench.engine.latency import QUANTUM_PS, solve_latency
 from klrubench.engine.pointer import array_f64, array_i64, array_u8, array_u64, cube_f64, table_f64, table_i64
 
@@ -72,7 +72,7 @@ class Engine(NamedTuple):
     shape: Any
 
 
-@njit
+@njit_inline
 def engine_at(c):
     """The `Engine` whose addresses `engine_addresses` has written."""
     return Engine(
@@ -84,7 +84,7 @@ def engine_at(c):
     )  # fmt: skip
 
 
-@njit
+@njit_inline
 def close_quantum(e, now_ps):
     """`end_quantum` on an engine."""
     end_quantum(
@@ -92,7 +92,7 @@ def close_quantum(e, now_ps):
     )
 
 
-@njit
+@njit_inline
 def run_tenant(e, t, words, n_words, deadline):
     """Serve touches of one tenant up to a deadline; (touches served, why it stopped)."""
     first, pages = e.shape[t, 0], e.shape[t, 1]

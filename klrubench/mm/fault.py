@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from klrubench.engine.jit import cfunc, njit
+from klrubench.engine.jit import cfunc, njit, njit_inline
 from klrubench.engine.pointer import (
     addresses, array_i32, array_i64, array_u8, array_u16, array_u32, array_u64, table_f64, table_i64, table_u8,
 )  # fmt: skip
@@ -21,7 +21,7 @@ SIGNATURE = types.int64(types.int64, types.int64, types.int64)
 N_MM = len(Mm._fields)
 
 
-@njit
+@njit_inline
 def mm_at(c):
     """The `Mm` whose addresses stand at the head of a context."""
     return Mm(

@@ -9,37 +9,37 @@ from __future__ import annotations
 import numpy as np
 
 from klrubench.engine.bits import ACTIVE, GEN_MASK, NODE_MASK, REFERENCED, TABLE_SHIFT, WORKINGSET
-from klrubench.engine.jit import njit
+from klrubench.engine.jit import njit_inline
 from klrubench.mm.state import (
     MAX_NR_GENS, MAX_SEQ, MIN_SEQ_ANON, NR_PAGES, TWO_STEP, VMA_FILE, VMA_MEMCG, VMA_ORDER,
 )  # fmt: skip
 
 
-@njit
+@njit_inline
 def vma_of(mm, page):
     """Index of the VMA that holds a page."""
     return np.int64(mm.block_vma[page >> TABLE_SHIFT])
 
 
-@njit
+@njit_inline
 def folio_nr_pages(mm, page):
     """4 KiB pages of the folio behind a leaf: 1 or 512."""
     return np.int64(1) << mm.vma[vma_of(mm, page), VMA_ORDER]
 
 
-@njit
+@njit_inline
 def folio_lruvec(mm, page):
     """Row of `lru` of the folio's (memcg, node)."""
     return mm.vma[vma_of(mm, page), VMA_MEMCG] * len(mm.node) + np.int64(mm.pte[page] & np.uint8(NODE_MASK))
 
 
-@njit
+@njit_inline
 def list_head(mm, lruvec, generation, file):
     """Index of the head of a list in the link arrays."""
     return len(mm.pte) + (lruvec * MAX_NR_GENS + generation) * 2 + file
 
 
-@njit
+@njit_inline
 def list_del(mm, page):
     """Unlink a folio."""
     before, after = mm.lru_prev[page], mm.lru_next[page]
@@ -47,7 +47,7 @@ def list_del(mm, page):
     mm.lru_next[page] = mm.lru_prev[page] = page
 
 
-@njit
+@njit_inline
 def list_add(mm, page, head, tail):
     """Link a folio at the head (young end) or the tail (evicted next) of a list."""
     before = mm.lru_prev[head] if tail else head
@@ -56,7 +56,7 @@ def list_add(mm, page, head, tail):
     mm.lru_prev[page], mm.lru_next[page] = before, after
 
 
-@njit
+@njit_inline
 def folio_seq(mm, lruvec, file, flags, rotated):
     """The generation (sequence number) in which a folio lands when it is added to a lruvec."""
     top, low = mm.lru[lruvec, MAX_SEQ], mm.lru[lruvec, MIN_SEQ_ANON + file]
@@ -76,7 +76,7 @@ def folio_seq(mm, lruvec, file, flags, rotated):
     return low if rotated or low + 2 >= top else low + 1
 
 
-@njit
+@njit_inline
 def lru_add(mm, page, rotated):
     """Put an isolated folio on the lists of its lruvec."""
     lruvec, file = folio_lruvec(mm, page), mm.vma[vma_of(mm, page), VMA_FILE]
@@ -87,7 +87,7 @@ def lru_add(mm, page, rotated):
     list_add(mm, page, list_head(mm, lruvec, generation, file), rotated)
 
 
-@njit
+@njit_inline
 def lru_isolate(mm, page, reclaiming):
     """Take a folio off its list; outside reclaim one of the two youngest generations leaves as active."""
     flags = mm.folio[page]
@@ -105,7 +105,7 @@ def lru_isolate(mm, page, reclaiming):
     return True
 
 
-@njit
+@njit_inline
 def set_generation(mm, page, lruvec, generation):
     """Change the generation in the flags (the list follows lazily, at eviction); counters follow at once."""
     flags = mm.folio[page]
@@ -117,7 +117,7 @@ def set_generation(mm, page, lruvec, generation):
     mm.folio[page] = (flags & np.uint8(0xFF ^ GEN_MASK)) | np.uint8(generation + 1)
 
 
-@njit
+@njit_inline
 def folio_update_gen(mm, page, lruvec):
     """What a page-table access does to the generation; returns pages whose generation changed.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from klrubench.engine.bits import NODE_MASK
-from klrubench.engine.jit import njit
+from klrubench.engine.jit import njit, njit_inline
 from klrubench.mm.lru import folio_nr_pages, lru_add, lru_isolate
 from klrubench.mm.state import (
     AGAIN_MS, DEMOTE_FOLIOS, DEMOTION_TARGET, FIRST_FRAME, FIRST_HUGE, FREE, HUGE_TOP, KSWAPD_WAKE, NOW_MS, PGDEMOTE_KSWAPD, PGMIGRATE_FAIL,
@@ -26,7 +26,7 @@ PAGE_BYTES = 4096.0
 FLUSH_FOLIOS = 512  # folios a TLB flush of batched migration (migrate_pages batching, 20230116063057.653862-1)
 
 
-@njit
+@njit_inline
 def alloc_frame(mm, node, pages):
     """Take a free frame of a node (4 KiB or 2 MiB); the caller has checked that `pages` are free."""
     first, top = (FIRST_FRAME, STACK_TOP) if pages == 1 else (FIRST_HUGE, HUGE_TOP)
@@ -35,7 +35,7 @@ def alloc_frame(mm, node, pages):
     return np.int64(mm.frame_stack[mm.node[node, first] + mm.node[node, top]])
 
 
-@njit
+@njit_inline
 def free_frame(mm, node, frame, pages):
     """Give a frame back; it is the next one handed out."""
     first, top = (FIRST_FRAME, STACK_TOP) if pages == 1 else (FIRST_HUGE, HUGE_TOP)
@@ -45,7 +45,7 @@ def free_frame(mm, node, frame, pages):
     mm.frame_page[frame] = -1
 
 
-@njit
+@njit_inline
 def move_isolated(mm, page, target, fold):
     """Copy an isolated folio to another node and put it on the lists there; False if the node is out of frames."""
     pages = folio_nr_pages(mm, page)
@@ -65,7 +65,7 @@ def move_isolated(mm, page, target, fold):
     return True
 
 
-@njit
+@njit_inline
 def count_promotion(mm, page, pages):
     """Counters and instruments of a promotion that succeeded."""
     mm.stat[PGPROMOTE_SUCCESS] += pages
@@ -78,7 +78,7 @@ def count_promotion(mm, page, pages):
             mm.stat[PROMOTED_BEST] += pages
 
 
-@njit
+@njit_inline
 def gate_allows(mm, target, pages):
     """The destination must have high watermark + the folio free; a refusal wakes its kswapd only where the setting says so."""
     if mm.node[target, FREE] >= mm.node[target, WMARK_HIGH] + pages:
@@ -89,7 +89,7 @@ def gate_allows(mm, target, pages):
     return False
 
 
-@njit
+@njit_inline
 def promote(mm, page, target, fold):
     """Gate, isolate, move: returns the 4 KiB pages promoted (0 if refused)."""
     pages = folio_nr_pages(mm, page)
@@ -104,7 +104,7 @@ def promote(mm, page, target, fold):
     return pages
 
 
-@njit
+@njit_inline
 def demote_isolated(mm, page, target, fold):
     """Move an isolated victim down; returns the 4 KiB pages demoted (0: put back)."""
     pages = folio_nr_pages(mm, page)
@@ -117,7 +117,7 @@ def demote_isolated(mm, page, target, fold):
     return pages
 
 
-@njit
+@njit_inline
 def is_toptier(mm, page):
     """Whether a page lies on a node of the top tier."""
     return mm.node[np.int64(mm.pte[page] & np.uint8(NODE_MASK)), TIER] == 0

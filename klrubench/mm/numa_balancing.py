@@ -88,7 +88,8 @@ def scan_memory(mm, memcg, offset, budget, virtual, now_ms):
         start = max(offset, row[VMA_START])
         unit = 1 if row[VMA_ORDER] else 512
         while start < row[VMA_END]:
-            end = min(row[VMA_END], -(-(start + max(budget, 1)) // unit) * unit)
+            ids = -(-max(budget, 1) >> row[VMA_ORDER])
+            end = min(row[VMA_END], -(-(start + ids) // unit) * unit)
             n, visited = protect_range(mm, start, end, now_ms)
             updated += n
             seen += visited

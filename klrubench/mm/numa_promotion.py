@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from klrubench.engine.jit import njit
+from klrubench.engine.jit import njit_inline
 from klrubench.mm.state import (
     CAPACITY, FREE, NB_CAND_AT, NB_LIMIT_CAND, NB_LIMIT_START_MS, NB_PERIOD_START_MS, NB_THRESHOLD_MS, NOW_MS, NUMA_FREE_BYPASS,
     NUMA_LIMITED, PGPROMOTE_CANDIDATE, PGPROMOTE_CANDIDATE_NRL, WMARK_PROMO,
@@ -22,14 +22,14 @@ REF_THRESHOLD_MS, PERIOD_MS, RATE_PAGES_S, SPARE_PAGES = range(4)
 N_RULES = 4
 
 
-@njit
+@njit_inline
 def free_space_enough(mm, target, rules):
     """The destination has more than max(1 GiB, 1/16 of it) free above the promo watermark."""
     spare = max(rules[SPARE_PAGES], mm.node[target, CAPACITY] // 16)
     return mm.node[target, FREE] > mm.node[target, WMARK_PROMO] + spare
 
 
-@njit
+@njit_inline
 def adjust_threshold(mm, target, rules):
     """Every period: more than 110 % of the rate limit in candidates lowers the threshold a step, under 90 % raises it."""
     row = mm.node[target]
@@ -49,7 +49,7 @@ def adjust_threshold(mm, target, rules):
     row[NB_THRESHOLD_MS] = threshold
 
 
-@njit
+@njit_inline
 def rate_limited(mm, target, rules, pages):
     """Count the candidate, then say whether this second's limit was reached before it."""
     row = mm.node[target]
@@ -63,7 +63,7 @@ def rate_limited(mm, target, rules, pages):
     return False
 
 
-@njit
+@njit_inline
 def may_promote(mm, target, rules, latency_ms, pages):
     """should_numa_migrate_memory for a page of the lower tier."""
     if free_space_enough(mm, target, rules):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from klrubench.engine.bits import GEN_MASK
-from klrubench.engine.jit import njit
+from klrubench.engine.jit import njit, njit_inline
 from klrubench.mm.migrate import is_toptier
 from klrubench.mm.numa_promotion import may_promote, promotion_rules
 from klrubench.mm.migrate import promote
@@ -55,20 +55,20 @@ class PghotArrays(NamedTuple):
     setting: Any
 
 
-@njit
+@njit_inline
 def pack(freq, nid, time):
     """The record's u32."""
     return np.uint32((freq << FREQ_SHIFT) | (nid << NID_SHIFT) | time)
 
 
-@njit
+@njit_inline
 def heap_put(p, node, k, entry):
     """Write an entry at index k."""
     p.heap[node, k] = entry
     p.place[entry & 0xFFFFFFFF] = k
 
 
-@njit
+@njit_inline
 def heap_up(p, node, k, entry):
     """Let an entry rise from index k to where its frequency belongs; returns its index."""
     while k > 0:
@@ -81,7 +81,7 @@ def heap_up(p, node, k, entry):
     return k
 
 
-@njit
+@njit_inline
 def heap_down(p, node, k, entry):
     """Let an entry sink from index k to where its frequency belongs."""
     n = p.heap_n[node]
@@ -96,7 +96,7 @@ def heap_down(p, node, k, entry):
     heap_put(p, node, k, entry)
 
 
-@njit
+@njit_inline
 def heap_fix(p, node, k, freq, frame):
     """Reposition an entry whose frequency became `freq`."""
     entry = (freq << 32) | frame
@@ -106,7 +106,7 @@ def heap_fix(p, node, k, freq, frame):
         heap_down(p, node, k, entry)
 
 
-@njit
+@njit_inline
 def heap_push(p, node, freq, frame):
     """Queue a frame; False if the heap is full."""
     n = p.heap_n[node]
@@ -117,7 +117,7 @@ def heap_push(p, node, freq, frame):
     return True
 
 
-@njit
+@njit_inline
 def heap_remove(p, node, k):
     """Take the entry at index k out of the heap; returns its frame."""
     frame = p.heap[node, k] & 0xFFFFFFFF
@@ -131,7 +131,7 @@ def heap_remove(p, node, k):
     return frame
 
 
-@njit
+@njit_inline
 def record_access(p, frame, nid, jiffies, exempt):
     """pghot_record_access for one frame of the lower tier; returns (list elements walked * 2 in units of lists, outcome).
 
@@ -152,6 +152,9 @@ def record_access(p, frame, nid, jiffies, exempt):
     elif freq < FREQ_LIMIT:
         freq = (freq + 1) & FREQ_MASK
     p.packed[frame] = pack(freq, target, now)
+    if place >= 0 and target != old:  # queued for another node: it moves to that one's heap
+        heap_remove(p, old, place)
+        place = UNQUEUED
     if place >= 0:
         if freq < p.setting[THRESHOLD]:
             heap_remove(p, old, place)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from klrubench.engine.bits import ACCESSED, ACCESSED_WORD, ACTIVE, GEN_MASK, IDLE, NODE_MASK, REFERENCED, TABLE_SHIFT, WORKINGSET, YOUNG
-from klrubench.engine.jit import njit
+from klrubench.engine.jit import njit, njit_inline
 from klrubench.mm.lru import folio_nr_pages, folio_update_gen, list_add, list_del, list_head, lru_add, lru_isolate, vma_of
 from klrubench.mm.mglru.aging import should_run_aging, try_to_inc_max_seq, try_to_inc_min_seq
 from klrubench.mm.mglru.bloom import bloom_update
@@ -60,7 +60,7 @@ def set_watermarks(system: System) -> None:
         node[index, DEMOTION_TARGET] = below[0] if below and system.sysctl("demotion_enabled") else -1
 
 
-@njit
+@njit_inline
 def look_around(mm, page, lruvec, node):
     """An evictor that meets a young PTE also clears and counts up to 63 neighbours; True if the page itself was young.
 
@@ -101,7 +101,7 @@ def look_around(mm, page, lruvec, node):
     return True
 
 
-@njit
+@njit_inline
 def referenced(mm, page, lruvec, node):
     """folio_referenced: the accessed bit, or the one that idle page tracking saved in PG_young."""
     young = look_around(mm, page, lruvec, node)
@@ -112,7 +112,7 @@ def referenced(mm, page, lruvec, node):
     return young
 
 
-@njit
+@njit_inline
 def keeps_page(mm, page, young):
     """The reference check of an isolated folio: True if it stays (folio_check_references).
 
@@ -128,7 +128,7 @@ def keeps_page(mm, page, young):
     return True
 
 
-@njit
+@njit_inline
 def evict_folios(mm, lruvec, node, wanted, examine, fold):
     """Take folios from the tail of the oldest generation, demote those not young; returns (examined, demoted pages).
 
@@ -162,7 +162,7 @@ def evict_folios(mm, lruvec, node, wanted, examine, fold):
     return examined, demoted
 
 
-@njit
+@njit_inline
 def shrink_lruvec(mm, lruvec, memcg, node, priority, wanted, examine, fold, walk):
     """One round of reclaim on a lruvec; returns (folios examined, pages demoted, whether a generation was made)."""
     aged = False

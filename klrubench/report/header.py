@@ -74,7 +74,10 @@ def header_lines(header: Header, notes: Footnotes, width: int) -> list[str]:
     sizing = "" if "ratio" in header.varies else machine.sizing()
     changes = machine.cost_changes()
     lines = joined(about, width, ", ")
-    lines += joined([*machine.header().split("; "), sizing], width, "; ", "  ")
+    named = machine.header()
+    if "machine" in header.varies:
+        named = f"machine: as each row says; {named.removeprefix('machine ')}, and others"
+    lines += joined([*named.split("; "), sizing], width, "; ", "  ")
     size, switches = _size(header, notes), settings(machine.sysctls, header.sysctls)
     switches[-1] += f" {notes.mark(WAKE)}" if header.wakes else ""
     lines += joined([*size, *switches], width, "; ", "  ")

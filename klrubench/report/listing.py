@@ -10,6 +10,7 @@ from klrubench.report.text import Column, fixed, share, table, wrapped
 _HIDDEN = ("file", "policies")
 _SHOWN: dict[str, Callable[[Any], str]] = {
     "run": lambda value: str(value)[:10],
+    "computed": lambda value: str(value)[:16].replace("T", " "),
     "time_s": lambda value: fixed(value, 2),
     "work_s": lambda value: f"{value:g}",
     "dram_hit_share": lambda value: share(value, 1),

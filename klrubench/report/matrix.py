@@ -8,7 +8,7 @@ from statistics import median
 
 from klrubench.report.footnotes import EQUAL, FEW, GAP, SATURATED, VERDICT, YOUNG, Footnotes
 from klrubench.report.heads import heads, spoken
-from klrubench.report.text import Column, blocks, fixed, half, keyed, points, share, significant, wrapped
+from klrubench.report.text import Column, blocks, half, keyed, points, share, significant, wrapped
 
 STAKE_POINTS = 2.0
 """Where the whole footprint on the lower tier costs less than this many points, no policy can win much."""
@@ -95,7 +95,7 @@ def matrix_lines(matrix: Matrix, notes: Footnotes, width: int, colour: bool = Fa
     The first block can stand alone: contestants between first touch and the static oracle, with the verdict. What does
     not fit beside them follows in blocks of its own.
     """
-    short, long_names = keyed([row.label for row in matrix.rows], 20)
+    short, long_names = keyed([row.label for row in matrix.rows], 26)
     heads_of, key = heads(matrix.policies, matrix.tiers)
     first = _left(matrix, short, notes)
     last = _right(matrix, notes)
@@ -200,12 +200,12 @@ def gap_rows(shares: Mapping[str, Sequence[float | None]], notes: Footnotes) -> 
     """Rows with the median over workloads of the share of the gap closed, and the worst.
 
     Args:
-        shares: shares in % a policy, None where the gap is too small.
+        shares: shares 0..1 a policy, None where the gap is too small.
         notes: where the definition is put.
     """
     known = {policy: [value for value in values if value is not None] for policy, values in shares.items()}
     if not any(known.values()):
         return []
-    middle = {policy: fixed(median(values)) if values else "-" for policy, values in known.items()}
-    worst = {policy: fixed(min(values)) if values else "-" for policy, values in known.items()}
+    middle = {policy: share(median(values)) if values else "-" for policy, values in known.items()}
+    worst = {policy: share(min(values)) if values else "-" for policy, values in known.items()}
     return [("gap closed %", middle), (f"  worst {notes.mark(GAP)}", worst)]

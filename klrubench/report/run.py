@@ -36,15 +36,15 @@ def run_text(
     return "\n".join(lines)
 
 
-def head_lines(record: Mapping[str, Any], width: int) -> list[str]:
+def head_lines(record: Mapping[str, Any], machine: Machine, width: int) -> list[str]:
     """What was run: names, seed, id, machine, scale, and whether it was computed now.
 
     Args:
         record: a stored run, `{"id", "spec", "result", "manifest", "cached"}`.
+        machine: the machine it ran on, with the words that a stored run leaves out.
         width: columns of text a line may have.
     """
     spec = record["spec"]
-    machine = Machine.from_dict(spec["machine"])
     names = f"{spec['policy']['label']} on {spec['workload']['label']}, seed {spec['seed']}"
     state = "from the store" if record.get("cached") else f"computed in {fixed(record['manifest'].get('wall_s'), 1)} s"
     scale = "1" if spec["fold"] == 1 else f"1/{spec['fold']}"

@@ -240,11 +240,14 @@ def _sentences(setting: str, sheet: Sheet, width: int) -> list[str]:
     return [line for title, row in found for line in wrapped(title + _sentence(row), width, "  ")]
 
 
+_WORDS = {"equal": ": equal", "too few seeds": " (one seed)", "exact": " (exact)", "n.s.": " (not significant)"}
+
+
 def _sentence(row: Mapping[str, Any]) -> str:
     if not row.get("next_best"):
         return f"{row['best']} has nothing to be compared with"
     ends = "" if missing(row.get("low_pct")) else f" [{points(row['low_pct'])}, {points(row['high_pct'])}]"
-    word = {"equal": ": equal", "too few seeds": " (one seed)", "exact": " (exact)"}.get(row["word"], f" {row['word']}")
+    word = _WORDS.get(row["word"], f" {row['word']}")
     return f"{row['best']} is best, {points(row['difference_pct'])}{ends} points below {row['next_best']}{word}"
 
 

@@ -10,6 +10,7 @@ from klrubench.report.heads import name_words, spoken
 from klrubench.report.text import Column, blocks, fixed, half, keyed, missing, points, share, size, tenths, wrapped
 
 CPU = "% of a core"
+OWN = "own"
 SLOWDOWN = "slowdown against all-DRAM, %|slowdown, %|slow %"
 _LEGEND = {
     "charged_pct": "charged: kernel threads' CPU time spread over the application's CPUs",
@@ -20,7 +21,7 @@ _LEGEND = {
     "bound": "bound by: what held it back, % of the run",
     "promoted_again_share": "again: promoted < 60 s after demotion",
     "precision": "prec: promoted pages that are among the best for DRAM afterwards; rec: share of those promoted",
-    "cpu_pct": "application: what its own threads pay",
+    "cpu_pct": "own: the kernel thread named like the policy; application: what its own threads pay",
 }
 
 
@@ -84,13 +85,18 @@ def _benefit(rows: Sequence[Mapping[str, Any]]) -> list[list[Column]]:
         _interval(rows, "slowdown_pct", "run", "half_pct"),
         _interval(rows, "steady_pct", "steady", "steady_half_pct"),
         _interval(rows, "charged_pct", "charged", "charged_half_pct"),
-        _number(rows, "gap_closed", fixed, "gap", "%"),
+        _number(rows, "gap_closed", share, "gap", "%"),
         _number(rows, "dram_hit_share", lambda value: share(value, 1), "DRAM", "hit %"),
         _number(rows, "op_p99_ratio", lambda value: fixed(value, 2), "op p99", "x"),
-        _number(rows, "convergence_s", fixed, "conv", "s"),
+        _number([_moving(row) for row in rows], "convergence_s", fixed, "conv", "s"),
         [Column(("bound by",), [bound_text(row.get("bound")) for row in rows], left=True, gap=2)],
     ]
     return [group for group in groups if _says(group)]
+
+
+def _moving(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row, without a time of convergence where nothing was moved."""
+    return row if row.get("promoted_mib_s") or row.get("demoted_mib_s") else {**row, "convergence_s": None}
 
 
 def _says(group: Sequence[Column]) -> bool:
@@ -123,24 +129,28 @@ def _cost(rows: Sequence[Mapping[str, Any]]) -> list[list[Column]]:
 
 
 def _cpu(rows: Sequence[Mapping[str, Any]]) -> list[list[Column]]:
-    """A column for each kernel thread, then one for each cost in the application; idle ones are left out."""
-    kernel = {name for row in rows for name in row.get("daemon_threads") or ()}
-    totals: dict[str, float] = {}
-    for row in rows:
-        for name, percent in (row.get("cpu_pct") or {}).items():
-            totals[name] = max(totals.get(name, 0.0), percent)
-    busy = [name for name, most in totals.items() if most >= 0.005]
-    order = [name for name in busy if name in kernel] + [name for name in busy if name not in kernel]
-    return [_thread(rows, name, _title(name in kernel)) for name in order]
+    """A column for each kernel thread, then one for each cost in the application; idle ones are left out.
+
+    The threads that are named like their policies share the column `own`.
+    """
+    shares = [
+        {_thread_name(row, name): percent for name, percent in (row.get("cpu_pct") or {}).items()} for row in rows
+    ]
+    kernel = {_thread_name(row, name) for row in rows for name in row.get("daemon_threads") or ()}
+    busy = dict.fromkeys(name for share in shares for name, percent in share.items() if percent >= 0.005)
+    order = sorted(busy, key=lambda name: (name not in kernel, name != OWN))
+    return [
+        [Column(name_words(name, width=7), [_percent(own.get(name)) for own in shares], group=_title(name in kernel))]
+        for name in order
+    ]
+
+
+def _thread_name(row: Mapping[str, Any], name: str) -> str:
+    return OWN if name == str(row["policy"]).partition(":")[0] else name
 
 
 def _title(kernel: bool) -> str:
     return f"kernel threads, {CPU}|kernel threads|kernel" if kernel else f"application, {CPU}|application|app"
-
-
-def _thread(rows: Sequence[Mapping[str, Any]], name: str, group: str) -> list[Column]:
-    cells = [_percent((row.get("cpu_pct") or {}).get(name)) for row in rows]
-    return [Column(name_words(name, width=7), cells, group=group)]
 
 
 def _percent(value: float | None) -> str:

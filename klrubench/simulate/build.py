@@ -137,8 +137,9 @@ def first_touch_order(system: System, tenant: Tenant) -> np.ndarray:
     """The pages of a tenant in the order in which its initialisation touches them: its own, or that of addresses."""
     order = tenant.workload.init_order(tenant.feed.layout)
     if order is not None:
-        ids = order.astype(np.int64) + tenant.first_page
-        return np.unique(ids >> tenant.feed.shift) if tenant.feed.shift else ids
+        leaves = order.astype(np.int64) >> tenant.feed.shift
+        _, first = np.unique(leaves, return_index=True)
+        return leaves[np.sort(first)] + tenant.first_page
     ids = np.concatenate([np.arange(row[VMA_START], row[VMA_END]) for row in system.mm.vma if row[VMA_MEMCG] == tenant.index])
     if tenant.workload.scattered and system.fold > 1 and len(system.tenants) == 1:
         return np.roll(ids, -typical_start(system, tenant))

@@ -154,3 +154,8 @@ def shared_feed(workload: Workload, layout: Layout, chunk: int) -> Feed:
         _feeds.popitem(last=False)
     _feeds[key] = Feed(workload, layout, chunk)
     return _feeds[key]
+
+
+def forget_feeds() -> None:
+    """Drop every kept stream (measurements that must include making it)."""
+    _feeds.clear()

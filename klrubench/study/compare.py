@@ -14,7 +14,7 @@ from klrubench.study.folder import results_folder
 from klrubench.study.progress import Progress
 from klrubench.study.reasons import reasons
 from klrubench.study.scores import matrix, suite_scores, verdicts, wide
-from klrubench.study.spec import RunSpec
+from klrubench.study.spec import RunSpec, policy_part
 from klrubench.study.store import Store
 from klrubench.study.suite import Question, question
 from klrubench.study.table import compact, frame, row
@@ -70,7 +70,7 @@ class Comparison:
     @property
     def baseline(self) -> str:
         """Label of the policy that slowdowns are against."""
-        return self.question.baseline
+        return policy_part(self.question.baseline).label
 
 
 def compare(

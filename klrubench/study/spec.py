@@ -157,7 +157,7 @@ class RunSpec:
         return digest(*(self.components[name] for name in same))
 
     def to_record(self) -> dict[str, Any]:
-        """The spec as the store keeps it: resolved values and hashes; no source text, and of the machine the numbers."""
+        """The spec as the store keeps it: resolved values and hashes, the machine's numbers, no source text."""
         return {
             "machine": without_words(self.machine),
             "workload": self.workload.to_record(),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -56,7 +57,7 @@ class Question(BaseModel):
     sysctl: dict[str, int | str] = {}
     cost: dict[str, str] = {}
     baseline: str = "all_top"
-    daemon_cpus: str = "spare"
+    daemon_cpus: Literal["spare", "shared"] = "spare"
 
 
 def suites() -> list[str]:
@@ -81,15 +82,14 @@ def question(suite: str = "default", study: str | Path | None = None, **given: A
     told |= {name: value for name, value in given.items() if value is not None and value != []}
     base = _read(_suite_file(str(told.pop("suite", suite))))
     chosen = {**base, **told}
-    if "policy" in told:
-        chosen["policy"] = framed(_listed(told["policy"]), str(chosen.get("baseline", "all_top")))
-    return _checked(chosen)
+    asked = _checked(chosen)
+    named = asked.policy if asked.baseline in asked.policy else (asked.baseline, *asked.policy)
+    return asked.model_copy(update={"policy": framed(named) if "policy" in told else named})
 
 
-def framed(policies: list[str], baseline: str = "all_top") -> list[str]:
+def framed(policies: Sequence[str]) -> tuple[str, ...]:
     """The policies between the bounds, each once."""
-    extra = [] if baseline in policies else [baseline]
-    return list(dict.fromkeys([*BOUNDS_ABOVE, *extra, *policies, *BOUNDS_BELOW]))
+    return tuple(dict.fromkeys([*BOUNDS_ABOVE, *policies, *BOUNDS_BELOW]))
 
 
 def read_study(path: Path) -> dict[str, Any]:

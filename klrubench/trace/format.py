@@ -8,8 +8,8 @@ A trace is a Parquet file (zstd) with one row for each page touched in each epoc
     writes u32        touches that wrote; a read-modify-write is one of each
     llc_misses u32    touches that the last-level cache did not have (all of them when nothing was filtered)
 
-The file's metadata hold `klrubench.trace`, a JSON object: format version, card, instructions of each epoch, and a
-digest of all of it.
+The file's metadata hold `klrubench.trace`, a JSON object: format version, card, instructions of each epoch (as pairs:
+so many epochs of so many), and a digest of all of it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import os
 import tempfile
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ __all__ = ["PAGE_SHIFT", "VERSION", "Trace", "TraceCard", "load", "load_once", "
 
 VERSION = 1
 PAGE_SHIFT = 12
+MAX_EPOCHS = 1 << 27
 KEY = "klrubench.trace"
 COLUMNS = ("epoch", "page", "reads", "writes", "llc_misses")
 TIME_BASES = ("instructions", "accesses")
@@ -102,8 +104,8 @@ class Trace:
     def digest(self) -> str:
         """Hash of everything that the trace says (32 hex digits)."""
         told = hashlib.blake2b(digest_size=16)
-        card = {"version": VERSION, "card": asdict(self.card), "instructions": self.instructions.tolist()}
-        told.update(json.dumps(card, sort_keys=True).encode())
+        told.update(json.dumps({"version": VERSION, "card": asdict(self.card)}, sort_keys=True).encode())
+        told.update(np.ascontiguousarray(self.instructions, "<i8").data)
         for column in self.columns().values():
             told.update(np.ascontiguousarray(column, "<u4").data)
         return told.hexdigest()
@@ -121,7 +123,7 @@ def save(trace: Trace, path: str | Path) -> None:
         "version": VERSION,
         "digest": trace.digest(),
         "card": asdict(trace.card),
-        "instructions": trace.instructions.tolist(),
+        "instructions": [[len(list(same)), number] for number, same in groupby(trace.instructions.tolist())],
     }
     rows = pl.DataFrame({name: np.ascontiguousarray(column, np.uint32) for name, column in trace.columns().items()})
     packed = io.BytesIO()
@@ -189,10 +191,7 @@ def _decode(data: bytes) -> Trace:
         version = footer.get("version") if isinstance(footer, dict) else None
         raise TraceFormatError(f"has trace format version {version!r}; this klrubench reads version {VERSION}")
     card = _card(footer.get("card"))
-    epochs = footer.get("instructions")
-    if not isinstance(epochs, list) or not all(type(number) is int and 0 <= number < 2**62 for number in epochs):
-        raise TraceFormatError("is damaged: instructions by epoch are no list of numbers")
-    trace = Trace(card, **rows, instructions=np.array(epochs, np.int64))
+    trace = Trace(card, **rows, instructions=_instructions(footer.get("instructions")))
     if trace.digest() != footer.get("digest"):
         raise TraceFormatError("is damaged: its content does not match its digest")
     _check(trace)
@@ -218,11 +217,31 @@ def _parquet(data: bytes) -> tuple[dict[str, np.ndarray], Any]:
         raise TraceFormatError(f"is damaged: {' '.join(str(error).split())[:120]}") from None
 
 
+_JSON_TYPES = {
+    "str": (str,),
+    "int": (int,),
+    "bool": (bool,),
+    "int | None": (int, type(None)),
+    "tuple[str, ...]": (list,),
+}
+
+
 def _card(value: Any) -> TraceCard:
-    names = {field.name for field in fields(TraceCard)}
-    if not isinstance(value, dict) or set(value) != names or not isinstance(value["lacks"], list):
+    kinds = {field.name: _JSON_TYPES[str(field.type)] for field in fields(TraceCard)}
+    whole = isinstance(value, dict) and set(value) == set(kinds)
+    if not whole or any(type(value[name]) not in kind for name, kind in kinds.items()):
         raise TraceFormatError("is damaged: its card does not hold what a card holds")
     return TraceCard(**{**value, "lacks": tuple(value["lacks"])})
+
+
+def _instructions(pairs: Any) -> np.ndarray:
+    try:
+        counts, numbers = np.array(pairs, np.int64).reshape(-1, 2).T
+    except (TypeError, ValueError, OverflowError):
+        raise TraceFormatError("is damaged: instructions by epoch are no pairs of numbers") from None
+    if counts.min(initial=0) < 0 or numbers.min(initial=0) < 0 or not 0 < counts.astype(object).sum() <= MAX_EPOCHS:
+        raise TraceFormatError("is damaged: instructions by epoch are of no or too many epochs")
+    return np.repeat(numbers, counts)
 
 
 def _check(trace: Trace) -> None:

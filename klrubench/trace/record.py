@@ -7,7 +7,9 @@ import fcntl
 import os
 import select
 import shutil
+import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -121,6 +123,8 @@ def record(
     session = _Session(valgrind, command, collector, max_accesses, progress)
     stopped = session.run()
     exit_code = None if stopped else session.process.returncode
+    if not collector.accesses and stopped:
+        raise KeyboardInterrupt
     if not collector.accesses:
         code = session.process.returncode
         raise UsageError(f"valgrind could not run '{command[0]}' (exit code {code}): nothing was recorded")
@@ -166,22 +170,23 @@ class _Session:
         """Read until the program ends; returns what is missing if it was stopped before."""
         stopped = ""
         try:
-            stopped = self._read_all()
-        except KeyboardInterrupt:
-            stopped = "the end of the program: recording was interrupted"
+            with _interrupts() as interrupted:
+                stopped = self._read_all(interrupted)
         finally:
             os.close(self.source)
             if stopped or self.process.poll() is None:
                 self._stop()
         return stopped
 
-    def _read_all(self) -> str:
-        for chunk in self._chunks():
+    def _read_all(self, interrupted: list[int]) -> str:
+        for chunk in self._chunks(interrupted):
             for events in self.parser.feed(chunk):
                 if self._count(events):
                     return f"the end of the program: it was stopped after {self.limit:,} accesses"
             if self.progress:
                 self.progress(self.collector, self.read_bytes)
+        if interrupted:
+            return "the end of the program: recording was interrupted"
         if self.process.wait() >= 0:
             self.parser.close()
         return ""
@@ -199,10 +204,10 @@ class _Session:
         self.collector.feed(events)
         return accesses.size >= left
 
-    def _chunks(self) -> Iterator[bytes]:
+    def _chunks(self, interrupted: list[int]) -> Iterator[bytes]:
         """Pieces of the trace. A child that lives on may hold the pipe open, so the program's end is an end too."""
         looked, ended = 0.0, 0.0
-        while True:
+        while not interrupted:
             ready, _, _ = select.select([self.source], [], [], _POLL_S)
             now = time.monotonic()
             if now - looked > _POLL_S:
@@ -230,6 +235,20 @@ class _Session:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Signals of Ctrl-C are listed instead of raised, so that none falls between two steps of counting."""
+    listed: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield listed
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: listed.append(number))
+    try:
+        yield listed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def import_text(

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Replay", "Stretch", "init_order", "shares", "stretch_note", "stretch_of"]
 
-MAX_SLOTS = 1 << 26
+MAX_SLOTS = 1 << 24
 _EXACT = 2**53  # below it a quotient of whole numbers in float64 has the right floor
 _BLOCK = 1024
 _SHIFT_32 = np.uint64(32)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["WalkObject", "walk"]
 
 MAX_LRU_BATCH = 4096  # generation updates before a visit ends with a flush
+PS_PER_S = 1_000_000_000_000
 
 
 class WalkObject:
@@ -32,11 +33,17 @@ class WalkObject:
         self.state[:] = 0
 
 
+def need_resched(system: System) -> bool:
+    """Whether the running thread has had its CPU for a tick while a tenant waits for it (only where they share CPUs)."""
+    waiting = system.shared_cpus and system.current is not None and not all(tenant.finished for tenant in system.tenants)
+    return waiting and system.current.spent_ps * system.machine.hz >= PS_PER_S
+
+
 def walk(system: System, lruvec: Lruvec, batch: int, walker: WalkObject, posted: bool = True) -> Iterator[np.ndarray | None]:
     """lru_gen_scan_lruvec: walk the address spaces of a memcg, yield page ids found young on the lruvec's node.
 
-    Yields a u32 array at each flush (a full batch of `batch` pages, more than 4096 generation updates at a 1 GiB boundary, the
-    end of an address space) and `None` at other 1 GiB boundaries, so that the caller can let time pass. Costs are charged to
+    Yields a u32 array at each flush (a full batch of `batch` pages; 4096 generation updates or need_resched() at a 1 GiB boundary;
+    the end of an address space) and `None` at other 1 GiB boundaries, so that the caller can let time pass. Costs are charged to
     the calling thread.
 
     Args:
@@ -58,7 +65,7 @@ def walk(system: System, lruvec: Lruvec, batch: int, walker: WalkObject, posted:
         system.charge(walk_pte=slots - fast - young, walk_fast_pte=fast, walk_young=young, walk_pmd=pmds)
         mm.stat[[PTESCAN_SLOTS, PTESCAN_FAST, PTESCAN_YOUNG, PTESCAN_PMDS]] += (slots, fast, young, pmds)
         ended = reason == DONE or int(mm.lru[row, MAX_SEQ]) != seq
-        if ended or reason == AGAIN_FULL or state[BATCHED] >= flush_after:
+        if ended or reason == AGAIN_FULL or state[BATCHED] >= flush_after or need_resched(system):
             yield out[: int(state[REPORTED])]
             state[[REPORTED, BATCHED]] = 0
         else:

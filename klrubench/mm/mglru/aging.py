@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from klrubench.engine.bits import GEN_MASK
-from klrubench.engine.jit import njit
+from klrubench.engine.bits import GEN_MASK, REFERENCED, WORKINGSET
+from klrubench.engine.jit import njit, njit_inline
 from klrubench.mm.lru import list_add, list_del, list_head, set_generation
 from klrubench.mm.mglru.bloom import bloom_reset
 from klrubench.mm.mglru.walk import DONE, FAST, FORCE, N_WALK, SEQ, SLOTS, YOUNG, walk_mm
@@ -19,13 +19,13 @@ from klrubench.mm.state import (
 )  # fmt: skip
 
 
-@njit
+@njit_inline
 def generation_pages(mm, lruvec, seq, file):
     """Pages counted in a generation."""
     return mm.lru[lruvec, NR_PAGES + (seq % MAX_NR_GENS) * 2 + file]
 
 
-@njit
+@njit_inline
 def begin_pass(mm, lruvec, seq, walk, callback):
     """iterate_mm_list for a memcg with one address space: False if there is nothing to walk.
 
@@ -40,13 +40,14 @@ def begin_pass(mm, lruvec, seq, walk, callback):
         walk[FORCE] = 1
     row[MM_WALKED] = 1
     row[MM_SEQ] += 1
-    used = row[MM_USED]
+    walks = row[MM_USED] != 0 or walk[FORCE] != 0
     row[MM_USED] = 0
-    bloom_reset(mm, lruvec, seq + 1)
-    return used != 0 or walk[FORCE] != 0
+    if walks:
+        bloom_reset(mm, lruvec, seq + 1)
+    return walks
 
 
-@njit
+@njit_inline
 def inc_min_seq(mm, lruvec, file):
     """Carry what is left in the oldest generation to the next one."""
     row = mm.lru[lruvec]
@@ -59,20 +60,21 @@ def inc_min_seq(mm, lruvec, file):
         list_del(mm, page)
         if generation == old:
             set_generation(mm, page, lruvec, new)
+            mm.folio[page] &= np.uint8(0xFF ^ (REFERENCED if mm.setting[TWO_STEP] else REFERENCED | WORKINGSET))  # folio_inc_gen
             generation = new
             mm.stat[PGCARRIED] += 1
         list_add(mm, page, list_head(mm, lruvec, generation, file), True)
     row[MIN_SEQ_ANON + file] += 1
 
 
-@njit
+@njit_inline
 def list_empty(mm, lruvec, seq, file):
     """Whether the list of a generation holds no folio."""
     head = list_head(mm, lruvec, seq % MAX_NR_GENS, file)
     return mm.lru_next[head] == head
 
 
-@njit
+@njit_inline
 def try_to_inc_min_seq(mm, lruvec):
     """Let min_seq pass generations whose lists are empty, down to the two youngest."""
     row = mm.lru[lruvec]
@@ -84,7 +86,7 @@ def try_to_inc_min_seq(mm, lruvec):
     return moved
 
 
-@njit
+@njit_inline
 def inc_max_seq(mm, lruvec):
     """Make a new youngest generation."""
     row = mm.lru[lruvec]
@@ -113,7 +115,7 @@ def try_to_inc_max_seq(mm, lruvec, memcg, node, force_scan, walk):
     return True
 
 
-@njit
+@njit_inline
 def should_run_aging(mm, lruvec):
     """Whether reclaim must make a new generation before it can evict (anon and file together)."""
     row = mm.lru[lruvec]

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from klrubench.engine.jit import njit
+from klrubench.engine.jit import njit_inline
 from klrubench.mm.state import BLOOM_A
 
 NR_BLOOM_FILTERS = 2
 BLOOM_FILTER_SHIFT = 15
 
 
-@njit
+@njit_inline
 def bloom_keys(table, mask):
     """The two bit numbers of a PTE table."""
     x = np.uint64(table) + np.uint64(0x9E3779B97F4A7C15)
@@ -26,7 +26,7 @@ def bloom_keys(table, mask):
     return np.int64(x & mask), np.int64((x >> np.uint64(15)) & mask)
 
 
-@njit
+@njit_inline
 def bloom_test(mm, lruvec, seq, table):
     """Whether the filter of a sequence number may hold the table."""
     which = seq % NR_BLOOM_FILTERS
@@ -37,7 +37,7 @@ def bloom_test(mm, lruvec, seq, table):
     return bits[a] != 0 and bits[b] != 0
 
 
-@njit
+@njit_inline
 def bloom_update(mm, lruvec, seq, table):
     """Add a table to the filter of a sequence number, if that filter exists."""
     which = seq % NR_BLOOM_FILTERS
@@ -47,7 +47,7 @@ def bloom_update(mm, lruvec, seq, table):
         bits[a] = bits[b] = 1
 
 
-@njit
+@njit_inline
 def bloom_reset(mm, lruvec, seq):
     """Allocate or zero the filter of a sequence number (a pass does this when it takes its first mm)."""
     which = seq % NR_BLOOM_FILTERS

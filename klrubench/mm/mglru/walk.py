@@ -13,12 +13,12 @@ import numpy as np
 from klrubench.engine.bits import (
     ACCESSED, ACCESSED_WORD, GEN_MASK, NODE_MASK, PMD_OLD, PMD_OLD_WORD, PTRS_PER_TABLE, PUD_SHIFT, TABLE_SHIFT,
 )  # fmt: skip
-from klrubench.engine.jit import njit
+from klrubench.engine.jit import njit, njit_inline
 from klrubench.mm.lru import folio_update_gen
 from klrubench.mm.mglru.bloom import bloom_test, bloom_update
 from klrubench.mm.state import VMA_END, VMA_MEMCG, VMA_ORDER, VMA_START
 
-PENDING_TABLES = 64  # MIN_LRU_BATCH: PMDs whose accessed bit waits to be cleared
+PENDING_TABLES = 64  # MIN_LRU_BATCH: PMDs behind the first whose accessed bits wait with it to be cleared
 DENSE_SHARE = 8  # a table is dense when young * 8 >= slots visited (one young PTE a cache line of PTEs)
 
 # int64 state of a walk object
@@ -29,13 +29,13 @@ DENSE_SHARE = 8  # a table is dense when young * 8 >= slots visited (one young P
 DONE, AGAIN_FULL, AGAIN_VISIT = range(3)
 
 
-@njit
+@njit_inline
 def table_young(mm, table):
     """Accessed bit of the PMD above a PTE table."""
     return not mm.pte[table << TABLE_SHIFT] & np.uint8(PMD_OLD)
 
 
-@njit
+@njit_inline
 def clear_table_young(mm, table):
     """Clear the accessed bit of a PMD: the next touch below it has to set it again."""
     words = mm.pte64[table << 6 : (table + 1) << 6]
@@ -43,7 +43,7 @@ def clear_table_young(mm, table):
         words[k] |= np.uint64(PMD_OLD_WORD)
 
 
-@njit
+@njit_inline
 def report_young(mm, walk, page, lruvec, node, out):
     """An accessed entry of this node: clear it, update the generation, report the page if there is room to."""
     mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
@@ -57,31 +57,44 @@ def report_young(mm, walk, page, lruvec, node, out):
     return False
 
 
-@njit
+@njit_inline
+def untouched(words):
+    """Whether no accessed bit is set in these 64-bit words of PTEs (one pass, vectorised)."""
+    any_bit = np.uint64(0)
+    for k in range(len(words)):
+        any_bit |= words[k]
+    return not any_bit & np.uint64(ACCESSED_WORD)
+
+
+@njit_inline
 def pte_pass(mm, walk, first, last, lruvec, node, out):
     """Visit the PTEs of ids first .. last - 1 (one table); returns the id to go on with, `last` if through."""
+    if first % 8 == 0 and last % 8 == 0 and untouched(mm.pte64[first >> 3 : last >> 3]):
+        walk[SLOTS] += last - first
+        walk[TABLE_TOTAL] += last - first
+        return last
     page = first
+    fast = np.int64(0)
     while page < last:
         if page % 8 == 0 and page + 8 <= last and not mm.pte64[page >> 3] & np.uint64(ACCESSED_WORD):
             page += 8
-            walk[SLOTS] += 8
-            walk[TABLE_TOTAL] += 8
             continue
         state = mm.pte[page]
-        walk[SLOTS] += 1
-        walk[TABLE_TOTAL] += 1
         page += 1
         if not state & np.uint8(ACCESSED):
             continue
         if np.int64(state & np.uint8(NODE_MASK)) != node or not mm.folio[page - 1] & np.uint8(GEN_MASK):
-            walk[FAST] += 1
+            fast += 1
             continue
         if report_young(mm, walk, page - 1, lruvec, node, out):
             break
+    walk[FAST] += fast
+    walk[SLOTS] += page - first
+    walk[TABLE_TOTAL] += page - first
     return page
 
 
-@njit
+@njit_inline
 def drain(mm, pending, n_pending):
     """Clear the accessed bits of the pending PMDs."""
     for k in range(n_pending):
@@ -89,15 +102,17 @@ def drain(mm, pending, n_pending):
     return 0
 
 
-@njit
+@njit_inline
 def walk_tables(mm, walk, first, last, lruvec, node, posted, out):
     """Walk 4 KiB mappings first .. last - 1 inside one 1 GiB visit; True when the batch filled up (NEXT is set).
 
-    A full batch resumes at the first pending PMD, up to 64 tables back, whose accessed bit is still set (posted behaviour).
+    A full batch resumes at the first pending PMD, up to 64 tables back, whose accessed bit is still set (posted behaviour). A PMD
+    farther than 64 from the first is cleared with those that wait, before its PTEs are seen, and does not wait itself: a dense
+    range is cleared 66 PMDs at a time.
     """
-    pending = np.empty(PENDING_TABLES, np.int64)
+    pending = np.empty(PENDING_TABLES + 1, np.int64)
     n_pending = 0
-    start = first
+    start = resume = first
     while start < last:
         table = start >> TABLE_SHIFT
         end = min(last, (table + 1) << TABLE_SHIFT)
@@ -106,33 +121,37 @@ def walk_tables(mm, walk, first, last, lruvec, node, posted, out):
             if not table_young(mm, table):
                 start = end
                 continue
-            if n_pending and table - pending[0] >= PENDING_TABLES:
+            if n_pending and table - pending[0] > PENDING_TABLES:
+                clear_table_young(mm, table)
                 n_pending = drain(mm, pending, n_pending)
-            pending[n_pending] = table
-            n_pending += 1
+            else:
+                if n_pending == 0:
+                    resume = start
+                pending[n_pending] = table
+                n_pending += 1
             if not bloom_test(mm, lruvec, walk[SEQ], table):
                 start = end
                 continue
-        if start == table << TABLE_SHIFT or walk[NEXT] != start:
-            walk[TABLE_YOUNG] = walk[TABLE_TOTAL] = 0
         stopped = pte_pass(mm, walk, start, end, lruvec, node, out)
-        if len(out) > 0 and walk[REPORTED] == len(out):
-            if n_pending:
-                walk[NEXT] = pending[0] << TABLE_SHIFT
-            elif stopped == end and posted:
-                walk[NEXT] = -1  # the resume address is rejected: the rest of this address space is lost for the pass
-                walk[LOST] += 1
-            else:
-                walk[NEXT] = stopped
+        full = len(out) > 0 and walk[REPORTED] == len(out)
+        if full and n_pending == 0 and stopped < end:
+            walk[NEXT] = stopped  # the density counts go on with the table
             return True
         if walk[TABLE_YOUNG] * DENSE_SHARE >= walk[TABLE_TOTAL]:
             bloom_update(mm, lruvec, walk[SEQ] + 1, table)
+        walk[TABLE_YOUNG] = walk[TABLE_TOTAL] = 0
+        if full:
+            walk[NEXT] = resume if n_pending else end
+            if n_pending == 0 and posted:  # the resume address is rejected: the rest of this address space is lost for the pass
+                walk[NEXT] = -1
+                walk[LOST] += 1
+            return True
         start = end
     drain(mm, pending, n_pending)
     return False
 
 
-@njit
+@njit_inline
 def walk_huge(mm, walk, first, last, lruvec, node, out):
     """Walk PMD-mapped 2 MiB pages: one accessed bit, one report each; the Bloom filter is not asked."""
     for page in range(first, last):
