@@ -84,7 +84,8 @@ def test_max_accesses_stops_the_program_at_that_access(tmp_path: Path) -> None:
 @needs_valgrind
 def test_an_interrupt_keeps_what_was_recorded() -> None:
     def interrupt(collector: Collector, read_bytes: int) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        if collector.accesses:
+            os.kill(os.getpid(), signal.SIGINT)
 
     endless = ["sh", "-c", "while :; do :; done"]
     result = recording.record(endless, Collector(None, 1000), filtered=False, progress=interrupt)
@@ -178,9 +179,7 @@ def test_the_trace_that_comes_along() -> None:
     assert card.epochs > 1000
     assert card.accesses > 30_000_000
     assert 500_000 < path.stat().st_size < 3_000_000
-    data = path.read_bytes()
-    for trail in (b"/home", b"/root", b"/tmp", b"/usr", b"/work"):
-        assert trail not in data
+    assert not re.search(rb"/(home|root|usr|tmp|var|opt|mnt)\b", path.read_bytes())
 
 
 def test_the_trace_workload() -> None:

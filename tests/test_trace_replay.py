@@ -69,7 +69,7 @@ def test_whole_stretches_keep_every_count_exactly(seed: int, times: int, loops: 
 @given(st.integers(0, 99), st.integers(200, 9000))
 def test_any_stretch_keeps_counts_to_within_one_a_touch(seed: int, accesses: int) -> None:
     trace = random_trace(seed, epochs=1)
-    misses, hits = played(trace, 2)
+    misses, hits = played(trace, 1)
     words = touches(Replay(trace, layout(trace.card.pages, accesses, seed)), accesses)
     found = np.bincount(words & PAGE, minlength=trace.card.pages)[trace.page]
     exact = (misses + hits) * accesses / (misses + hits).sum()
@@ -125,7 +125,7 @@ def test_first_places_of_small_epochs_are_uniform() -> None:
 @pytest.mark.parametrize("pages", [40 * 32, 1000, 40, 25, 7])
 def test_stretched_pages_keep_the_shape_of_the_rates(pages: int) -> None:
     trace = random_trace(11, epochs=2)
-    misses, hits = played(trace, 2)
+    misses, hits = played(trace, 1)
     rate = np.bincount(trace.page, misses + hits, minlength=40)
     total, times = int(rate.sum()), 400
     words = touches(Replay(trace, layout(pages, total * times)), total * times)
@@ -186,7 +186,7 @@ def test_a_trace_with_too_many_touches_is_thinned(monkeypatch: pytest.MonkeyPatc
     stream = Replay(trace, layout(100, 20_000))
     assert stream._slots.size < 1100
     words = touches(stream, 20_000)
-    misses, hits = played(trace, 2)
+    misses, hits = played(trace, 1)
     rate = np.bincount(trace.page, misses + hits, minlength=100)
     assert np.corrcoef(rate, np.bincount(words & PAGE, minlength=100))[0, 1] > 0.9
     assert (words & CACHED != 0).mean() == pytest.approx(hits.sum() / (hits + misses).sum(), abs=0.04)

@@ -26,7 +26,7 @@ class Trace(Workload):
 
     file: str = param("sqlite3", help="trace: a name in workloads/traces, or the path of a .parquet")
     loops: int = param(1, low=1, high=10_000, log=True, help="times the recording is played in the run")
-    cached_touches: int = param(2, low=0, high=64, help="most cache-served touches played a page and epoch")
+    cached_touches: int = param(1, low=0, high=64, help="most cache-served touches played a page and epoch")
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)

@@ -41,7 +41,7 @@ def record_command(
 ) -> None:
     """Run CMD under valgrind's lackey and store what it touches, by page and epoch.
 
-    Takes about 2000 times as long as CMD alone; nothing big is stored in between. Ctrl-C stops CMD and keeps what
+    Takes thousands of times as long as CMD alone; nothing big is stored in between. Ctrl-C stops CMD and keeps what
     was recorded. The exit code is that of CMD (0 if it was stopped).
 
     \b

@@ -11,7 +11,14 @@ import numpy as np
 from klrubench.engine.bits import ACTIVE, GEN_MASK, NODE_MASK, REFERENCED, TABLE_SHIFT, WORKINGSET
 from klrubench.engine.jit import njit_inline
 from klrubench.mm.state import (
-    MAX_NR_GENS, MAX_SEQ, MIN_SEQ_ANON, NR_PAGES, TWO_STEP, VMA_FILE, VMA_MEMCG, VMA_ORDER,
+    MAX_NR_GENS,
+    MAX_SEQ,
+    MIN_SEQ_ANON,
+    NR_PAGES,
+    TWO_STEP,
+    VMA_FILE,
+    VMA_MEMCG,
+    VMA_ORDER,
 )  # fmt: skip
 
 

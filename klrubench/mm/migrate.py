@@ -6,7 +6,7 @@ Not modelled: fragmentation (a 2 MiB folio needs 512 free pages of the node, not
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,12 +14,34 @@ from klrubench.engine.bits import NODE_MASK
 from klrubench.engine.jit import njit, njit_inline
 from klrubench.mm.lru import folio_nr_pages, lru_add, lru_isolate
 from klrubench.mm.state import (
-    AGAIN_MS, DEMOTE_FOLIOS, DEMOTION_TARGET, FIRST_FRAME, FIRST_HUGE, FREE, HUGE_TOP, KSWAPD_WAKE, NOW_MS, PGDEMOTE_KSWAPD, PGMIGRATE_FAIL,
-    PGMIGRATE_SUCCESS, PGPROMOTE_SUCCESS, PROMOTE_FOLIOS, PROMOTE_REFUSED, PROMOTED_AGAIN, PROMOTED_BEST, PROMOTED_JUDGED,
-    STACK_TOP, TIER, WAKE_ON_REFUSE, WINDOW, WMARK_HIGH,
+    AGAIN_MS,
+    DEMOTE_FOLIOS,
+    DEMOTION_TARGET,
+    FIRST_FRAME,
+    FIRST_HUGE,
+    FREE,
+    HUGE_TOP,
+    KSWAPD_WAKE,
+    NOW_MS,
+    PGDEMOTE_KSWAPD,
+    PGMIGRATE_FAIL,
+    PGMIGRATE_SUCCESS,
+    PGPROMOTE_SUCCESS,
+    PROMOTE_FOLIOS,
+    PROMOTE_REFUSED,
+    PROMOTED_AGAIN,
+    PROMOTED_BEST,
+    PROMOTED_JUDGED,
+    STACK_TOP,
+    TIER,
+    WAKE_ON_REFUSE,
+    WINDOW,
+    WMARK_HIGH,
 )  # fmt: skip
+from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.mm.state import Mm
     from klrubench.simulate import System
 
 PAGE_BYTES = 4096.0
@@ -124,14 +146,19 @@ def is_toptier(mm, page):
 
 
 @njit
-def promote_many(mm, pages, target, fold):
-    """Promote page ids of lower tiers, each through the gate; returns (folios, 4 KiB pages) promoted."""
+def _promote_many(address, pages, target, fold):
+    mm = mm_at(address)
     folios = moved = np.int64(0)
     for k in range(len(pages)):
         n = promote(mm, np.int64(pages[k]), target, fold)
         folios += n > 0
         moved += n
     return folios, moved
+
+
+def promote_many(mm: Mm, pages: Any, target: Any, fold: Any) -> Any:
+    """Promote page ids of lower tiers, each through the gate; returns (folios, 4 KiB pages) promoted."""
+    return _promote_many(mm.address, pages, target, fold)
 
 
 def promote_pages(system: System, pages: np.ndarray, target: int) -> int:
@@ -165,8 +192,8 @@ def set_residents(system: System, wanted: np.ndarray, charged: bool) -> None:
 
 
 @njit
-def move_many(mm, pages, target, fold, up):
-    """Move folios outside of any kernel path (oracles): no gate, no cost; returns 4 KiB pages moved."""
+def _move_many(address, pages, target, fold, up):
+    mm = mm_at(address)
     moved = 0
     for k in range(len(pages)):
         page = np.int64(pages[k])
@@ -184,3 +211,8 @@ def move_many(mm, pages, target, fold, up):
             mm.stat[DEMOTE_FOLIOS] += 1
             mm.demoted_ms[page] = mm.setting[NOW_MS]
     return moved
+
+
+def move_many(mm: Mm, pages: Any, target: Any, fold: Any, up: Any) -> Any:
+    """Move folios outside of any kernel path (oracles): no gate, no cost; returns 4 KiB pages moved."""
+    return _move_many(mm.address, pages, target, fold, up)

@@ -16,13 +16,26 @@ import numpy as np
 from klrubench.engine.bits import NODE_MASK, TABLE_SHIFT, TRAP
 from klrubench.engine.jit import cfunc, njit
 from klrubench.engine.pointer import array_i64
-from klrubench.mm.fault import N_MM, SIGNATURE, fault_context, mm_at
+from klrubench.mm.fault import SIGNATURE, fault_context
 from klrubench.mm.lru import folio_nr_pages
 from klrubench.mm.migrate import promote
 from klrubench.mm.numa_promotion import may_promote, promotion_rules
-from klrubench.mm.state import KSWAPD_WAKE, NOW_MS, NUMA_FAULT_PROMOTIONS, NUMA_HINT_FAULTS, NUMA_PTE_UPDATES, TIER, VMA_END, VMA_MEMCG, VMA_ORDER, VMA_START
+from klrubench.mm.state import (
+    KSWAPD_WAKE,
+    NOW_MS,
+    NUMA_FAULT_PROMOTIONS,
+    NUMA_HINT_FAULTS,
+    NUMA_PTE_UPDATES,
+    TIER,
+    VMA_END,
+    VMA_MEMCG,
+    VMA_ORDER,
+    VMA_START,
+)
+from klrubench.mm.table import N_ARRAYS, mm_at
 
 if TYPE_CHECKING:
+    from klrubench.mm.state import Mm
     from klrubench.simulate import System
 
 LATENCY_MASK = (1 << 21) - 1  # the cpupid field: 8 bits of PID and 13 of CPU on kernels built for 8192 CPUs; milliseconds
@@ -37,10 +50,10 @@ FAULT_PS, PROMOTE_PS, HUGE_PS, FOLD, TARGET, SEQ_FAULTED, SPENT_PS, FIRST_MEMCG 
 @cfunc(SIGNATURE)
 def numa_hint_fault(context: Any, page: Any, now_ps: Any) -> Any:
     """do_numa_page in mode 2: hint latency, decision, promotion in the faulting thread."""
-    c = array_i64(context, 3 * (N_MM + 2))
-    mm = mm_at(c)
-    own = array_i64(c[3 * N_MM], c[3 * N_MM + 1])
-    rules = array_i64(c[3 * N_MM + 3], c[3 * N_MM + 4])
+    c = array_i64(context, 3 * (N_ARRAYS + 2))
+    mm = mm_at(context)
+    own = array_i64(c[3 * N_ARRAYS], c[3 * N_ARRAYS + 1])
+    rules = array_i64(c[3 * N_ARRAYS + 3], c[3 * N_ARRAYS + 4])
     mm.stat[NUMA_HINT_FAULTS] += 1
     now_ms = now_ps // 1_000_000_000
     mm.setting[NOW_MS] = now_ms
@@ -75,11 +88,8 @@ def protect_range(mm, first, last, now_ms):
 
 
 @njit
-def scan_memory(mm, memcg, offset, budget, virtual, now_ms):
-    """One task_numa_work: from `offset` on protect up to `budget` ids of ranges with updates; (next offset or -1, updated, seen).
-
-    A range without a single update counts only against the virtual budget. -1: the end was reached, the cursor starts over.
-    """
+def _scan_memory(address, memcg, offset, budget, virtual, now_ms):
+    mm = mm_at(address)
     updated = seen = 0
     for v in range(len(mm.vma)):
         row = mm.vma[v]
@@ -101,6 +111,14 @@ def scan_memory(mm, memcg, offset, budget, virtual, now_ms):
             if budget <= 0 or virtual <= 0:
                 return start, updated, seen
     return -1, updated, seen
+
+
+def scan_memory(mm: Mm, memcg: Any, offset: Any, budget: Any, virtual: Any, now_ms: Any) -> Any:
+    """One task_numa_work: from `offset` on protect up to `budget` ids of ranges with updates; (next offset or -1, updated, seen).
+
+    A range without a single update counts only against the virtual budget. -1: the end was reached, the cursor starts over.
+    """
+    return _scan_memory(mm.address, memcg, offset, budget, virtual, now_ms)
 
 
 class NumaBalancing:

@@ -6,18 +6,24 @@ walks rmap again. This is neither PEBS nor IBS.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from klrubench.engine.bits import ACCESSED, GEN_MASK, IDLE, YOUNG
 from klrubench.engine.jit import njit
 from klrubench.mm.migrate import is_toptier
+from klrubench.mm.table import mm_at
+
+if TYPE_CHECKING:
+    from klrubench.mm.state import Mm
 
 __all__ = ["check_idle", "set_idle"]
 
 
 @njit
-def set_idle(mm, pages):
-    """Mark pages idle: clear the accessed bit (saved in PG_young) and set PG_idle; returns pages set (those on an LRU list)."""
+def _set_idle(address, pages):
+    mm = mm_at(address)
     done = 0
     for k in range(len(pages)):
         page = np.int64(pages[k])
@@ -31,9 +37,14 @@ def set_idle(mm, pages):
     return done
 
 
+def set_idle(mm: Mm, pages: Any) -> Any:
+    """Mark pages idle: clear the accessed bit (saved in PG_young) and set PG_idle; returns pages set (those on an LRU list)."""
+    return _set_idle(mm.address, pages)
+
+
 @njit
-def check_idle(mm, pages, out):
-    """Read the marks back: writes the lower-tier pages that were touched since into `out`; returns (checked, touched)."""
+def _check_idle(address, pages, out):
+    mm = mm_at(address)
     checked = touched = 0
     for k in range(len(pages)):
         page = np.int64(pages[k])
@@ -49,9 +60,14 @@ def check_idle(mm, pages, out):
     return checked, touched
 
 
+def check_idle(mm: Mm, pages: Any, out: Any) -> Any:
+    """Read the marks back: writes the lower-tier pages that were touched since into `out`; returns (checked, touched)."""
+    return _check_idle(mm.address, pages, out)
+
+
 @njit
-def draw_lower(mm, candidates, out):
-    """Copy into `out` the candidates that lie on a lower tier, each once, until it is full; returns how many."""
+def _draw_lower(address, candidates, out):
+    mm = mm_at(address)
     seen = np.zeros(len(mm.pte), np.uint8)
     n = 0
     for k in range(len(candidates)):
@@ -61,3 +77,8 @@ def draw_lower(mm, candidates, out):
             out[n] = page
             n += 1
     return n
+
+
+def draw_lower(mm: Mm, candidates: Any, out: Any) -> Any:
+    """Copy into `out` the candidates that lie on a lower tier, each once, until it is full; returns how many."""
+    return _draw_lower(mm.address, candidates, out)

@@ -14,15 +14,26 @@ import numpy as np
 
 from klrubench.engine.bits import GEN_MASK
 from klrubench.engine.jit import njit, njit_inline
-from klrubench.mm.migrate import is_toptier
+from klrubench.engine.pointer import addresses, array_i32, array_i64, array_u32, table_i64
+from klrubench.mm.migrate import is_toptier, promote
 from klrubench.mm.numa_promotion import may_promote, promotion_rules
-from klrubench.mm.migrate import promote
 from klrubench.mm.state import (
-    CAPACITY, KPROMOTED_DROPPED, KPROMOTED_NON_LRU, KPROMOTED_POPPED, KPROMOTED_RIGHT_NODE, PGHOT_HEAP_FULL, PGHOT_PGTSCANS, PGHOT_RECORDED,
-    PGHOT_RECORDS_HASH, PGHOT_RECORDS_HEAP, TIER,
+    CAPACITY,
+    KPROMOTED_DROPPED,
+    KPROMOTED_NON_LRU,
+    KPROMOTED_POPPED,
+    KPROMOTED_RIGHT_NODE,
+    PGHOT_HEAP_FULL,
+    PGHOT_PGTSCANS,
+    PGHOT_RECORDED,
+    PGHOT_RECORDS_HASH,
+    PGHOT_RECORDS_HEAP,
+    TIER,
 )  # fmt: skip
+from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.mm.state import Mm
     from klrubench.simulate import System
 
 TIME_BITS = 19
@@ -45,7 +56,7 @@ UNKNOWN, UNQUEUED = -2, -1
 class PghotArrays(NamedTuple):
     """Records by frame: packed u32 [f], place i32 [f] (index in its heap, or UNKNOWN, UNQUEUED).
 
-    heap: i64 [nodes, cap], frequency << 32 | frame; heap_n: i64 [nodes]; setting: i64 [4].
+    heap: i64 [nodes, cap], frequency << 32 | frame; heap_n: i64 [nodes]; setting: i64 [4]. table, address: as in `Mm`.
     """
 
     packed: Any
@@ -53,6 +64,26 @@ class PghotArrays(NamedTuple):
     heap: Any
     heap_n: Any
     setting: Any
+    table: Any
+    address: Any
+
+
+@njit_inline
+def pghot_at(address):
+    """The `PghotArrays` whose table stands at an address."""
+    c = array_i64(address, 15)
+    return PghotArrays(
+        array_u32(c[0], c[1]), array_i32(c[3], c[4]), table_i64(c[6], c[7], c[8]), array_i64(c[9], c[10]), array_i64(c[12], c[13]), c, address
+    )
+
+
+def pghot_arrays(frames: int, tops: int, capacity: int, setting: np.ndarray) -> PghotArrays:
+    """An empty store for so many frames, with a heap of `capacity` for each of `tops` nodes."""
+    arrays = [
+        np.zeros(frames, np.uint32), np.full(frames, UNKNOWN, np.int32), np.zeros((tops, capacity), np.int64), np.zeros(tops, np.int64), setting,
+    ]  # fmt: skip
+    table = addresses(arrays)
+    return PghotArrays(*arrays, table, table.ctypes.data)
 
 
 @njit_inline
@@ -167,8 +198,9 @@ def record_access(p, frame, nid, jiffies, exempt):
 
 
 @njit
-def record_pages(p, mm, pages, nid, jiffies, exempt):
-    """Record a batch of page ids; returns (recorded, list elements * 2, heap entries)."""
+def _record_pages(store, address, pages, nid, jiffies, exempt):
+    p = pghot_at(store)
+    mm = mm_at(address)
     recorded = walked = entered = np.int64(0)
     for k in range(len(pages)):
         page = np.int64(pages[k])
@@ -183,9 +215,15 @@ def record_pages(p, mm, pages, nid, jiffies, exempt):
     return recorded, walked, entered
 
 
+def record_pages(p: PghotArrays, mm: Mm, pages: Any, nid: Any, jiffies: Any, exempt: Any) -> Any:
+    """Record a batch of page ids; returns (recorded, list elements * 2, heap entries)."""
+    return _record_pages(p.address, mm.address, pages, nid, jiffies, exempt)
+
+
 @njit
-def pop_promote(p, mm, node, budget, jiffies, rules, fold):
-    """kpromoted's round on a node: pop up to `budget` records, forget each, promote what may be; (popped, folios, pages, refused)."""
+def _pop_promote(store, address, node, budget, jiffies, rules, fold):
+    p = pghot_at(store)
+    mm = mm_at(address)
     popped = folios = moved = np.int64(0)
     while popped < budget and p.heap_n[node] > 0 and p.heap[node, 0] >> 32 >= p.setting[THRESHOLD]:
         frame = np.int64(heap_remove(p, node, 0))
@@ -209,6 +247,11 @@ def pop_promote(p, mm, node, budget, jiffies, rules, fold):
         folios += pages > 0
     mm.stat[KPROMOTED_POPPED] += popped
     return popped, folios, moved
+
+
+def pop_promote(p: PghotArrays, mm: Mm, node: Any, budget: Any, jiffies: Any, rules: Any, fold: Any) -> Any:
+    """kpromoted's round on a node: pop up to `budget` records, forget each, promote what may be; (popped, folios, pages, refused)."""
+    return _pop_promote(p.address, mm.address, node, budget, jiffies, rules, fold)
 
 
 class Pghot:
@@ -236,10 +279,7 @@ class Pghot:
         cap = full * HASH_SHARE_PERCENT // 100 * HEAP_SHARE_PERCENT // 100
         frames, tops = len(mm.frame_page), int((mm.node[:, TIER] == 0).sum())
         setting = np.array([self.threshold, self.window_ms * system.machine.hz // 1000, 0, 1000 // system.machine.hz], np.int64)
-        self.arrays = PghotArrays(
-            np.zeros(frames, np.uint32), np.full(frames, UNKNOWN, np.int32), np.zeros((tops, system.scaled(cap, "heap")), np.int64),
-            np.zeros(tops, np.int64), setting,
-        )  # fmt: skip
+        self.arrays = pghot_arrays(frames, tops, system.scaled(cap, "heap"), setting)
         self.rules = promotion_rules(
             int(self.window_ms), system.sysctl("numa_balancing/scan_period_max_ms"), system.sysctl("vm.pghot_promote_rate_limit_MBps"), system.fold
         )

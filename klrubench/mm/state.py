@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from klrubench.engine.bits import PTRS_PER_TABLE
+from klrubench.engine.pointer import addresses
 
 # columns of `vma`
 VMA_START, VMA_END, VMA_MEMCG, VMA_FILE, VMA_ORDER, VMA_COLUMNS = range(6)
@@ -57,7 +58,8 @@ class Mm(NamedTuple):
     vma: i64 [v, VMA_COLUMNS]; block_vma: u16 [n / 512]. node: i64 [k, NODE_COLUMNS]; lru: i64 [l, LRU_COLUMNS].
     bloom: u8 [2 l, bits]. stat: i64 [len(STATS)]. traffic: f64 [k, 2] bytes read and written by migration this quantum.
     scan_ms: u32 [n], time of the last PROT_NONE marking (NUMA balancing). demoted_ms: i32 [n] and best: u32 [n] are instruments:
-    the last demotion, and a bit a window in which the page belongs to the best top-tier set. setting: i64.
+    the last demotion, and a bit a window in which the page belongs to the best top-tier set. setting: i64. table: i64, addresses and
+    shapes of all arrays before it, and `address` of that table: what kernels are given (see mm/table.py).
     """
 
     pte: Any
@@ -79,6 +81,8 @@ class Mm(NamedTuple):
     demoted_ms: Any
     best: Any
     setting: Any
+    table: Any
+    address: Any
 
 
 def new_mm(
@@ -119,10 +123,10 @@ def new_mm(
     lru[:, MAX_SEQ], lru[:, MM_SEQ] = MAX_NR_GENS - 1, MAX_NR_GENS - 2  # lru_gen_init_lruvec
     links = np.arange(n + lists, dtype=np.int32)
     pte = np.zeros(n, dtype=np.uint8)
-    return Mm(
-        pte=pte, pte64=pte.view(np.uint64), folio=np.zeros(n, np.uint8), pfn=np.zeros(n, np.uint32),
-        frame_page=np.full(base + huge, -1, np.int32), frame_stack=stack, lru_next=links.copy(), lru_prev=links.copy(),
-        vma=vma, block_vma=block_vma, node=node, lru=lru, bloom=np.zeros((2 * len(lru), bloom_bits), np.uint8),
-        stat=np.zeros(len(STATS), np.int64), traffic=np.zeros((k, 2), np.float64), scan_ms=np.zeros(n, np.uint32),
-        demoted_ms=np.full(n, NEVER_MS, np.int32), best=np.zeros(n, np.uint32), setting=np.zeros(N_SETTINGS, np.int64),
-    )  # fmt: skip
+    arrays: list[np.ndarray] = [
+        pte, pte.view(np.uint64), np.zeros(n, np.uint8), np.zeros(n, np.uint32), np.full(base + huge, -1, np.int32), stack, links.copy(),
+        links.copy(), vma, block_vma, node, lru, np.zeros((2 * len(lru), bloom_bits), np.uint8), np.zeros(len(STATS), np.int64),
+        np.zeros((k, 2), np.float64), np.zeros(n, np.uint32), np.full(n, NEVER_MS, np.int32), np.zeros(n, np.uint32), np.zeros(N_SETTINGS, np.int64),
+    ]  # fmt: skip
+    table = addresses(arrays)
+    return Mm(*arrays, table, table.ctypes.data)

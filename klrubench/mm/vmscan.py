@@ -20,14 +20,37 @@ from klrubench.mm.mglru.bloom import bloom_update
 from klrubench.mm.mglru.walk import DENSE_SHARE, N_WALK
 from klrubench.mm.migrate import demote_isolated
 from klrubench.mm.state import (
-    CAPACITY, DEMOTE_FAIL, DEMOTION_TARGET, FREE, KSWAPD_WAKE, KSWAPD_WAKES, MAX_NR_GENS, MAX_SEQ, MIN_NR_GENS, MIN_SEQ_ANON, NR_PAGES,
-    PGAGING_PTE, PGAGING_YOUNG, PGCARRIED, PGSCAN_KSWAPD, PGSTEAL_KSWAPD, PROMOTE_REFUSED, TIER, TWO_STEP, VMA_END, VMA_MEMCG, VMA_ORDER,
-    VMA_START, WMARK_HIGH, WMARK_LOW, WMARK_MIN, WMARK_PROMO,
+    CAPACITY,
+    DEMOTE_FAIL,
+    DEMOTION_TARGET,
+    FREE,
+    KSWAPD_WAKE,
+    KSWAPD_WAKES,
+    MAX_NR_GENS,
+    MAX_SEQ,
+    MIN_NR_GENS,
+    MIN_SEQ_ANON,
+    NR_PAGES,
+    PGAGING_PTE,
+    PGAGING_YOUNG,
+    PGCARRIED,
+    PGSCAN_KSWAPD,
+    PGSTEAL_KSWAPD,
+    TIER,
+    VMA_END,
+    VMA_ORDER,
+    VMA_START,
+    WMARK_HIGH,
+    WMARK_LOW,
+    WMARK_MIN,
+    WMARK_PROMO,
 )  # fmt: skip
+from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from klrubench.mm.state import Mm
     from klrubench.simulate import System
 
 MIN_LRU_BATCH = 64  # pages isolated at a time, and the look-around window
@@ -184,11 +207,8 @@ def shrink_lruvec(mm, lruvec, memcg, node, priority, wanted, examine, fold, walk
 
 
 @njit
-def balance_slice(mm, node, memcgs, target_free, price, examine, fold, walk, progress):
-    """kswapd's work until the node has `target_free` pages, the slice is used, an aging pass was made, or priority is spent.
-
-    price: i64 [3], ps a folio examined, ps a page demoted, ps of the slice. progress: i64 [2], priority and the next memcg, kept from slice to slice.
-    """
+def _balance_slice(address, node, memcgs, target_free, price, examine, fold, walk, progress):
+    mm = mm_at(address)
     used = np.int64(0)
     found = False
     while progress[0] >= 1 and mm.node[node, FREE] < target_free and used < price[2]:
@@ -206,6 +226,14 @@ def balance_slice(mm, node, memcgs, target_free, price, examine, fold, walk, pro
             found = False
         if aged:
             return
+
+
+def balance_slice(mm: Mm, node: Any, memcgs: Any, target_free: Any, price: Any, examine: Any, fold: Any, walk: Any, progress: Any) -> Any:
+    """kswapd's work until the node has `target_free` pages, the slice is used, an aging pass was made, or priority is spent.
+
+    price: i64 [3], ps a folio examined, ps a page demoted, ps of the slice. progress: i64 [2], priority and the next memcg, kept from slice to slice.
+    """
+    return _balance_slice(mm.address, node, memcgs, target_free, price, examine, fold, walk, progress)
 
 
 class Kswapd:

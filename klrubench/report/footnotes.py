@@ -24,7 +24,6 @@ WAKE = (
     "(wake_kswapd=posted)"
 )
 GAP = "gap closed: (first_touch - policy) / (first_touch - oracle_static); '-' where that is under 1 point; no controls"
-CHARGED = "kernel threads' CPU time spread over the application's CPUs, computed after the run"
 SAMPLING = "random_sampling: idle page tracking on random pages, not PEBS or IBS"
 YOUNG = "young: share of pages touched within 2 s; rate on an unloaded all-DRAM machine"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from klrubench.report.text import missing
 
@@ -51,7 +52,7 @@ def resampled(values: Sequence[float | None], width: int) -> list[float | None]:
     if len(values) <= width:
         return [None if missing(value) else value for value in values]
     edges = [round(step * len(values) / width) for step in range(width + 1)]
-    return [_mean(values[first:last]) for first, last in zip(edges, edges[1:], strict=False)]
+    return [_mean(values[first:last]) for first, last in pairwise(edges)]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

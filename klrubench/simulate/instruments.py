@@ -8,8 +8,17 @@ import numpy as np
 
 from klrubench.engine.access import CACHED, CLOCK, FAULTS, OP_SUB, TOUCH
 from klrubench.mm.state import (
-    NUMA_HINT_FAULTS, NUMA_LIMITED, PGDEMOTE_KSWAPD, PGPROMOTE_CANDIDATE, PGPROMOTE_SUCCESS, PROMOTE_REFUSED, PROMOTED_AGAIN, PROMOTED_BEST,
-    PROMOTED_JUDGED, STATS, TIER,
+    NUMA_HINT_FAULTS,
+    NUMA_LIMITED,
+    PGDEMOTE_KSWAPD,
+    PGPROMOTE_CANDIDATE,
+    PGPROMOTE_SUCCESS,
+    PROMOTE_REFUSED,
+    PROMOTED_AGAIN,
+    PROMOTED_BEST,
+    PROMOTED_JUDGED,
+    STATS,
+    TIER,
 )  # fmt: skip
 from klrubench.simulate.build import top_pages
 from klrubench.simulate.result import RunResult, check_counts

@@ -9,7 +9,9 @@ A trace is a Parquet file (zstd) with one row for each page touched in each epoc
     llc_misses u32    touches that the last-level cache did not have (all of them when nothing was filtered)
 
 The file's metadata hold `klrubench.trace`, a JSON object: format version, card, instructions of each epoch (as pairs:
-so many epochs of so many), and a digest of all of it.
+so many epochs of so many), and a digest of all of it. A seal stands just before the footer, where readers of Parquet
+never look: 4 bytes `KLRU` and the blake2b-128 of all other bytes of the file. It is checked before the file is decoded,
+because one wrong byte in a length can make a Parquet reader ask for more memory than there is and end the process.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ VERSION = 1
 PAGE_SHIFT = 12
 MAX_EPOCHS = 1 << 27
 KEY = "klrubench.trace"
+SEAL = b"KLRU"
+_CHECKSUM_BYTES = 16
 COLUMNS = ("epoch", "page", "reads", "writes", "llc_misses")
 TIME_BASES = ("instructions", "accesses")
 
@@ -130,7 +134,34 @@ def save(trace: Trace, path: str | Path) -> None:
     rows.write_parquet(
         packed, compression="zstd", compression_level=19, statistics=False, metadata={KEY: json.dumps(footer)}
     )
-    _write_atomically(Path(path), packed.getvalue())
+    _write_atomically(Path(path), seal(packed.getvalue()))
+
+
+def seal(data: bytes) -> bytes:
+    """Parquet with a seal before its footer; offsets in the footer count from the file's start, so they stay right."""
+    footer = _footer_begin(data)
+    return data[:footer] + SEAL + _checksum(data[:footer], data[footer:]) + data[footer:]
+
+
+def _footer_begin(data: bytes) -> int:
+    """Where the footer of Parquet begins: before the last 8 bytes, its length and `PAR1`."""
+    return len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+
+
+def _checksum(*parts: bytes) -> bytes:
+    told = hashlib.blake2b(digest_size=_CHECKSUM_BYTES)
+    for part in parts:
+        told.update(part)
+    return told.digest()
+
+
+def _check_seal(data: bytes) -> None:
+    footer = _footer_begin(data)
+    begin = footer - len(SEAL) - _CHECKSUM_BYTES
+    if begin < 0 or data[begin : begin + len(SEAL)] != SEAL:
+        raise TraceFormatError("is no klrubench trace, or damaged: Parquet without the seal of a trace")
+    if data[begin + len(SEAL) : footer] != _checksum(data[:begin], data[footer:]):
+        raise TraceFormatError("is damaged: its bytes do not match its seal")
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
@@ -186,6 +217,7 @@ def _decode(data: bytes) -> Trace:
         raise TraceFormatError("is no klrubench trace (klrubench trace import makes one from lackey text)")
     if data[-4:] != b"PAR1":
         raise TraceFormatError("is cut short: its end is missing")
+    _check_seal(data)
     rows, footer = _parquet(data)
     if not isinstance(footer, dict) or footer.get("version") != VERSION:
         version = footer.get("version") if isinstance(footer, dict) else None
@@ -211,9 +243,7 @@ def _parquet(data: bytes) -> tuple[dict[str, np.ndarray], Any]:
         return {name: frame[name].to_numpy() for name in COLUMNS}, json.loads(metadata[KEY])
     except TraceFormatError:
         raise
-    except (KeyboardInterrupt, SystemExit, MemoryError):
-        raise
-    except BaseException as error:  # a damaged footer can make the Parquet reader panic, which is no Exception
+    except (pl.exceptions.PolarsError, ValueError, OSError, RecursionError) as error:
         raise TraceFormatError(f"is damaged: {' '.join(str(error).split())[:120]}") from None
 
 

@@ -120,13 +120,13 @@ def record(
     valgrind = find_valgrind()
     find_command(command[0])
     version = subprocess.run([valgrind, "--version"], capture_output=True, text=True, check=False).stdout.strip()
-    session = _Session(valgrind, command, collector, max_accesses, progress)
-    stopped = session.run()
-    exit_code = None if stopped else session.process.returncode
+    recorder = _Recorder(valgrind, command, collector, max_accesses, progress)
+    stopped = recorder.run()
+    exit_code = None if stopped else recorder.process.returncode
     if not collector.accesses and stopped:
         raise KeyboardInterrupt
     if not collector.accesses:
-        code = session.process.returncode
+        code = recorder.process.returncode
         raise UsageError(f"valgrind could not run '{command[0]}' (exit code {code}): nothing was recorded")
     missing = stopped
     if exit_code is not None and exit_code < 0:
@@ -135,15 +135,15 @@ def record(
         command=Path(command[0]).name,
         note=note,
         tool=f"{version or 'valgrind'} lackey",
-        threads=session.threads,
+        threads=recorder.threads,
         exit_code=exit_code,
         complete=not missing,
-        lacks=lacks(filtered, session.threads, missing),
+        lacks=lacks(filtered, recorder.threads, missing),
     )
     return Recording(collector.finish(origin), exit_code)
 
 
-class _Session:
+class _Recorder:
     """A program under valgrind and the pipe that its trace comes through."""
 
     def __init__(

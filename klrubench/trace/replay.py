@@ -262,7 +262,7 @@ class Replay:
         UsageError: nothing is left to replay, or an epoch is too long for so long a run.
     """
 
-    def __init__(self, trace: Trace, layout: Layout, loops: int = 1, cached_touches: int = 2) -> None:
+    def __init__(self, trace: Trace, layout: Layout, loops: int = 1, cached_touches: int = 1) -> None:
         self._slots, self._slot_begins = _slots(trace, cached_touches)
         self._schedule(loops, layout.accesses)
         self._scale = layout.pages / trace.card.pages

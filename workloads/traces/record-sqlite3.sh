@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes sqlite3.parquet anew: sqlite3.sql in the sqlite3 shell, under valgrind (about six minutes).
+# Makes sqlite3.parquet anew: sqlite3.sql in the sqlite3 shell, under valgrind (five to ten minutes).
 # The cache is small because the program is: 256 KiB are to its 20 MiB rather more than a real cache is to tens of GiB.
 set -e
 cd "$(dirname "$0")"

@@ -9,7 +9,20 @@ import numpy as np
 
 from klrubench.mm.mglru.aging import begin_pass
 from klrubench.mm.mglru.walk import (
-    AGAIN_FULL, BATCHED, DONE, FAST, NEXT, N_WALK, PMDS, REPORTED, SEQ, SLOTS, TABLE_TOTAL, TABLE_YOUNG, YOUNG, walk_mm,
+    AGAIN_FULL,
+    BATCHED,
+    DONE,
+    FAST,
+    N_WALK,
+    NEXT,
+    PMDS,
+    REPORTED,
+    SEQ,
+    SLOTS,
+    TABLE_TOTAL,
+    TABLE_YOUNG,
+    YOUNG,
+    walk_mm,
 )  # fmt: skip
 from klrubench.mm.state import MAX_SEQ, PTESCAN_FAST, PTESCAN_PMDS, PTESCAN_SLOTS, PTESCAN_YOUNG
 

@@ -9,12 +9,23 @@ from __future__ import annotations
 import numpy as np
 
 from klrubench.engine.bits import GEN_MASK, REFERENCED, WORKINGSET
-from klrubench.engine.jit import njit, njit_inline
+from klrubench.engine.jit import njit_inline
 from klrubench.mm.lru import list_add, list_del, list_head, set_generation
 from klrubench.mm.mglru.bloom import bloom_reset
-from klrubench.mm.mglru.walk import DONE, FAST, FORCE, N_WALK, SEQ, SLOTS, YOUNG, walk_mm
+from klrubench.mm.mglru.walk import DONE, FAST, FORCE, SEQ, SLOTS, YOUNG, visit
 from klrubench.mm.state import (
-    MAX_NR_GENS, MAX_SEQ, MAX_SEQ_ADVANCES, MIN_NR_GENS, MIN_SEQ_ANON, MM_SEQ, MM_USED, MM_WALKED, NR_PAGES, PGAGING_PTE, PGAGING_YOUNG, PGCARRIED,
+    MAX_NR_GENS,
+    MAX_SEQ,
+    MAX_SEQ_ADVANCES,
+    MIN_NR_GENS,
+    MIN_SEQ_ANON,
+    MM_SEQ,
+    MM_USED,
+    MM_WALKED,
+    NR_PAGES,
+    PGAGING_PTE,
+    PGAGING_YOUNG,
+    PGCARRIED,
     TWO_STEP,
 )  # fmt: skip
 
@@ -97,7 +108,7 @@ def inc_max_seq(mm, lruvec):
     mm.stat[MAX_SEQ_ADVANCES] += 1
 
 
-@njit
+@njit_inline
 def try_to_inc_max_seq(mm, lruvec, memcg, node, force_scan, walk):
     """One aging pass of a lruvec: walk, then a new generation. False if a pass for this sequence was already made."""
     walk[:] = 0
@@ -107,7 +118,7 @@ def try_to_inc_max_seq(mm, lruvec, memcg, node, force_scan, walk):
         return False
     if begin_pass(mm, lruvec, mm.lru[lruvec, MAX_SEQ], walk, False):
         nothing = np.empty(0, np.uint32)
-        while walk_mm(mm, walk, memcg, lruvec, node, True, nothing) != DONE:
+        while visit(mm, walk, memcg, lruvec, node, True, nothing) != DONE:
             pass
     mm.stat[PGAGING_PTE] += walk[SLOTS]
     mm.stat[PGAGING_YOUNG] += walk[YOUNG] + walk[FAST]

@@ -8,15 +8,28 @@ Not modelled here: try-lock misses, memory-notifier users, VMAs that the walk mu
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from klrubench.engine.bits import (
-    ACCESSED, ACCESSED_WORD, GEN_MASK, NODE_MASK, PMD_OLD, PMD_OLD_WORD, PTRS_PER_TABLE, PUD_SHIFT, TABLE_SHIFT,
+    ACCESSED,
+    ACCESSED_WORD,
+    GEN_MASK,
+    NODE_MASK,
+    PMD_OLD,
+    PMD_OLD_WORD,
+    PUD_SHIFT,
+    TABLE_SHIFT,
 )  # fmt: skip
 from klrubench.engine.jit import njit, njit_inline
 from klrubench.mm.lru import folio_update_gen
 from klrubench.mm.mglru.bloom import bloom_test, bloom_update
 from klrubench.mm.state import VMA_END, VMA_MEMCG, VMA_ORDER, VMA_START
+from klrubench.mm.table import mm_at
+
+if TYPE_CHECKING:
+    from klrubench.mm.state import Mm
 
 PENDING_TABLES = 64  # MIN_LRU_BATCH: PMDs behind the first whose accessed bits wait with it to be cleared
 DENSE_SHARE = 8  # a table is dense when young * 8 >= slots visited (one young PTE a cache line of PTEs)
@@ -58,36 +71,34 @@ def report_young(mm, walk, page, lruvec, node, out):
 
 
 @njit_inline
-def untouched(words):
-    """Whether no accessed bit is set in these 64-bit words of PTEs (one pass, vectorised)."""
-    any_bit = np.uint64(0)
-    for k in range(len(words)):
-        any_bit |= words[k]
-    return not any_bit & np.uint64(ACCESSED_WORD)
+def next_accessed(mm, page, last):
+    """The first id from `page` on whose accessed bit is set, or `last`; words of eight old PTEs are passed in one step."""
+    while page < last and page & 7:
+        if mm.pte[page] & np.uint8(ACCESSED):
+            return page
+        page += 1
+    word = page >> 3
+    end = last >> 3
+    while word < end and not mm.pte64[word] & np.uint64(ACCESSED_WORD):
+        word += 1
+    page = max(page, word << 3)
+    while page < last and not mm.pte[page] & np.uint8(ACCESSED):
+        page += 1
+    return page
 
 
 @njit_inline
 def pte_pass(mm, walk, first, last, lruvec, node, out):
     """Visit the PTEs of ids first .. last - 1 (one table); returns the id to go on with, `last` if through."""
-    if first % 8 == 0 and last % 8 == 0 and untouched(mm.pte64[first >> 3 : last >> 3]):
-        walk[SLOTS] += last - first
-        walk[TABLE_TOTAL] += last - first
-        return last
-    page = first
+    page = next_accessed(mm, first, last)
     fast = np.int64(0)
     while page < last:
-        if page % 8 == 0 and page + 8 <= last and not mm.pte64[page >> 3] & np.uint64(ACCESSED_WORD):
-            page += 8
-            continue
-        state = mm.pte[page]
-        page += 1
-        if not state & np.uint8(ACCESSED):
-            continue
-        if np.int64(state & np.uint8(NODE_MASK)) != node or not mm.folio[page - 1] & np.uint8(GEN_MASK):
+        if np.int64(mm.pte[page] & np.uint8(NODE_MASK)) != node or not mm.folio[page] & np.uint8(GEN_MASK):
             fast += 1
-            continue
-        if report_young(mm, walk, page - 1, lruvec, node, out):
+        elif report_young(mm, walk, page, lruvec, node, out):
+            page += 1
             break
+        page = next_accessed(mm, page + 1, last)
     walk[FAST] += fast
     walk[SLOTS] += page - first
     walk[TABLE_TOTAL] += page - first
@@ -168,8 +179,8 @@ def walk_huge(mm, walk, first, last, lruvec, node, out):
     return False
 
 
-@njit
-def walk_mm(mm, walk, memcg, lruvec, node, posted, out):
+@njit_inline
+def visit(mm, walk, memcg, lruvec, node, posted, out):
     """Continue the walk of one address space from walk[NEXT] to the end of a 1 GiB visit, a full batch, or its end.
 
     Args:
@@ -195,3 +206,13 @@ def walk_mm(mm, walk, memcg, lruvec, node, posted, out):
         walk[NEXT] = last
         return AGAIN_VISIT
     return DONE
+
+
+@njit
+def _walk_mm(address, walk, memcg, lruvec, node, posted, out):
+    return visit(mm_at(address), walk, memcg, lruvec, node, posted, out)
+
+
+def walk_mm(mm: Mm, walk: np.ndarray, memcg: int, lruvec: int, node: int, posted: bool, out: np.ndarray) -> int:
+    """`visit`, from Python."""
+    return int(_walk_mm(mm.address, walk, memcg, lruvec, node, posted, out))
