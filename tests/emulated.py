@@ -1,4 +1,4 @@
-"""The emulated machine of tests/observed, a program that touches what a test says, and ways to look into a running system."""
+"""The emulated machine of tests/observed, a program that touches what a test says, and ways to watch a system run."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from klrubench.engine.access import CLOCK, ORIGIN, touch_pmd
 from klrubench.engine.bits import ACCESSED, NODE_MASK
 from klrubench.machine import Machine, load_machine
+from klrubench.mm import Pghot
 from klrubench.mm.state import MM_USED
 from klrubench.simulate import Options
 from klrubench.simulate.build import build
@@ -27,6 +28,7 @@ OBSERVED = Path(__file__).parent / "observed"
 SLOW_PAGES = 262_112  # the slow node of the emulated machine lacks 32 pages of its 1 GiB
 PAGES_PER_GIB = 1 << 18
 NS_PER_INSTRUCTION = 2
+PERIOD_S = 2.048  # of klruscand's passes at 2000 ms and HZ=1000; pass k begins at k * PERIOD_S
 
 
 def facts() -> dict[str, dict[str, str]]:
@@ -61,11 +63,18 @@ class Script(Workload):
     """
 
     def __init__(
-        self, pages: int, plan: list[tuple[float, np.ndarray]], rate_hz: int = 8192, vmas: tuple[int, ...] = (), **values: Any
+        self,
+        pages: int,
+        plan: list[tuple[float, np.ndarray]],
+        rate_hz: int = 8192,
+        vmas: tuple[int, ...] = (),
+        **values: Any,
     ) -> None:
         self.plan, self.rate_hz, self.mappings = plan, rate_hz, vmas or (pages,)
         given = {"placement": "lower", "open_loop": True, "compute_ns": 0.0} | values
-        super().__init__(footprint_gib=pages / PAGES_PER_GIB, rate=rate_hz / pages, threads=1, mlp=1.0, touches=1, **given)
+        super().__init__(
+            footprint_gib=pages / PAGES_PER_GIB, rate=rate_hz / pages, threads=1, mlp=1.0, touches=1, **given
+        )
 
     def vmas(self, layout: Layout) -> list[Vma]:
         """The mappings that the test asked for."""
@@ -92,9 +101,9 @@ class Script(Workload):
 
 
 def start(
-    policy: Any = "first_touch", workload: Any = "hotset", *, machine: Machine | None = None, duration_s: float = 20, seed: int = 1,
-    fold: int = 1, policy_values: dict[str, Any] | None = None, workload_values: dict[str, Any] | None = None, idle_s: float = 0.0,
-    phases: bool = False, daemon_cpus: str = "spare",
+    policy: Any = "first_touch", workload: Any = "hotset", *, machine: Machine | None = None, duration_s: float = 20,
+    seed: int = 1, fold: int = 1, policy_values: dict[str, Any] | None = None, idle_s: float = 0.0,
+    workload_values: dict[str, Any] | None = None, phases: bool = False, daemon_cpus: str = "spare",
 ) -> System:  # fmt: skip
     """A system whose policy (a name, or an instance) has been started; the program sleeps for `idle_s` first."""
     program = workload if isinstance(workload, Workload) else find_workload(workload)(**(workload_values or {}))
@@ -111,12 +120,33 @@ def start(
     return system
 
 
+def starved(**values: Any) -> Any:
+    """klruscand whose kpromoted never runs."""
+
+    class Starved(find_policy("klruscand")):  # type: ignore[misc]
+        def start(self, system: System) -> None:
+            self.pghot = system.add(Pghot(threshold=self.threshold, window_ms=self.window_ms))
+            system.daemon("klruscand", self.scan)
+
+    return Starved(**values)
+
+
 def watch(system: System, every_ms: int, look: Callable[[System], Any]) -> list[tuple[float, Any]]:
     """Run to the end; (second, look(system)) at every multiple of `every_ms`."""
     seen: list[tuple[float, Any]] = []
     system.every_ms(every_ms, lambda: seen.append((system.now_ps / 1e12, look(system))))
     system.run()
     return seen
+
+
+def between_passes(system: System, look: Callable[[System], Any]) -> list[Any]:
+    """Run to the end; what `look` sees in the middle between two passes: entry k after pass k."""
+    return [seen for second, seen in watch(system, 1024, look) if round(second * 1000) % 2048 == 1024]
+
+
+def before_pass(passes: list[int], pages: np.ndarray) -> list[tuple[float, np.ndarray]]:
+    """A plan for `Script` that touches the pages once, a second before each of these passes."""
+    return [(number * PERIOD_S - 1, pages) for number in passes]
 
 
 def fast_pages(system: System) -> np.ndarray:
@@ -150,21 +180,24 @@ def untouch(system: System) -> None:
 
 
 class Meter:
-    """CPU time that a system's threads are charged from now on, by name of the operation."""
+    """What a system's threads are charged from now on: `events` by name of the operation, and each charge in `log`."""
 
     def __init__(self, system: System) -> None:
         self.events: Counter[str] = Counter()
+        self.log: list[Counter[str]] = []
         self.costs, charge = system.machine.costs, system.charge_full
 
         def charge_full(**counts: int) -> None:
-            self.events.update({name: int(n) for name, n in counts.items()})
+            self.log.append(Counter({name: int(n) for name, n in counts.items()}))
+            self.events.update(self.log[-1])
             charge(**counts)
 
         system.charge_full = charge_full  # type: ignore[method-assign]
 
-    def instructions(self, *names: str) -> float:
-        """Guest instructions charged under these names (all if none is given)."""
-        return sum(self.events[name] * self.costs[name].ns / NS_PER_INSTRUCTION for name in names or self.events)
+    def instructions(self, *names: str, events: Counter[str] | None = None) -> float:
+        """Guest instructions charged under these names (all if none is given), in total or for `events`."""
+        counts = self.events if events is None else events
+        return sum(counts[name] * self.costs[name].ns / NS_PER_INSTRUCTION for name in names or counts)
 
 
 def instructions(machine: Machine, name: str) -> float:

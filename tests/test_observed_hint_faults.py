@@ -6,12 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from emulated import curve, emulated, fast_pages, hotset_classes, instructions, on_fast, start, watch
+from emulated import curve, emulated, fast_pages, hotset_classes, on_fast, start, watch
 
+from klrubench.engine.access import CLOCK
 from klrubench.generate import scattered
 from klrubench.mm.state import (
-    NUMA_FAULT_PROMOTIONS, NUMA_HINT_FAULTS, NUMA_LIMITED, NUMA_PTE_UPDATES, PGMIGRATE_FAIL, PGPROMOTE_CANDIDATE,
-    PGPROMOTE_CANDIDATE_NRL, PGPROMOTE_SUCCESS,
+    NUMA_FAULT_PROMOTIONS,
+    NUMA_HINT_FAULTS,
+    NUMA_LIMITED,
+    NUMA_PTE_UPDATES,
+    PGMIGRATE_FAIL,
+    PGPROMOTE_CANDIDATE,
+    PGPROMOTE_CANDIDATE_NRL,
+    PGPROMOTE_SUCCESS,
 )  # fmt: skip
 from klrubench.simulate.system import System
 
@@ -53,7 +60,7 @@ def residuals(kernel: str, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("kernel", ["6.12", "6.18"])
 def test_first_pass_law(kernel: str) -> None:
-    """Each bin's share within 0.03 of the law (mean of four runs); one run's residuals are sampling noise, rms 0.012."""
+    """Each bin's share within 0.03 of the law (mean of four runs); a run's residuals are sampling noise, rms 0.012."""
     runs = np.array([residuals(kernel, seed) for seed in range(4)])
     assert np.abs(runs.mean(axis=0)).max() < 0.03
     assert np.sqrt(np.mean(runs**2, axis=1)) == pytest.approx(0.012, rel=0.25)
@@ -80,16 +87,18 @@ def test_scan_times(observed: list[tuple[float, Any]]) -> None:
 
 
 def test_freespace_regime() -> None:
-    """More than 1 GiB free above the watermark: every fault promotes, at every second, as _candidate_nrl; nothing else is asked."""
+    """More than 1 GiB free above the watermark: every fault promotes, at every second, as pgpromote_candidate_nrl."""
     system = hinted(duration_s=12, fast_pages=3 << 18)
-    seconds = watch(system, 1000, lambda s: s.mm.stat[[NUMA_HINT_FAULTS, PGPROMOTE_SUCCESS, PGPROMOTE_CANDIDATE_NRL]].tolist())
+    seconds = watch(
+        system, 1000, lambda s: s.mm.stat[[NUMA_HINT_FAULTS, PGPROMOTE_SUCCESS, PGPROMOTE_CANDIDATE_NRL]].tolist()
+    )
     assert seconds[-1][1][0] > 10_000
     assert all(len(set(counts)) == 1 for _, counts in seconds)
     assert system.mm.stat[PGPROMOTE_CANDIDATE] == system.mm.stat[NUMA_LIMITED] == 0
 
 
 def test_less_than_a_spare_gib_asks_the_threshold() -> None:
-    """A fast node with less to spare: faults exceed promotions, candidates equal promotions, none is of the free-space kind."""
+    """A fast node with less to spare: more faults than promotions; candidates equal promotions, none as _nrl."""
     system = hinted(duration_s=12)
     system.run()
     stat = system.mm.stat
@@ -99,12 +108,12 @@ def test_less_than_a_spare_gib_asks_the_threshold() -> None:
 
 
 def test_hint_fault_hotset_curve(observed: list[tuple[float, Any]]) -> None:
-    """hint_fault_hotset.csv from second 3 on: hot pages exactly, warm and cold ones within 10 % of the class; totals within 5 %.
+    """hint_fault_hotset.csv from second 3 on: hot pages exactly, others within 10 % of the class; totals within 5 %.
 
-    The bursts of marking fall on other seconds: ours begin at 1.0, 2.9, 5.1, 9.1, 17 and 33 s, the kernel's at about 1.3, 3.7,
-    6.0, 16.3 and 37 s, so that between two bursts the counts differ by up to a burst's worth. Two things that the row's machine
-    does not tell make the difference: what marking a PTE costs there (32 times that CPU time passes before the next scan),
-    and how many small mappings the program has (from the third sweep on each takes a scan of its own).
+    The bursts of marking fall on other seconds: ours begin at 1.0, 2.9, 5.1, 9.1, 17 and 33 s, the kernel's at about 1.3,
+    3.7, 6.0, 16.3 and 37 s, so that between two bursts the counts differ by up to a burst's worth. Two things that are not
+    recorded make the difference: what marking a PTE takes (32 times that CPU time passes before the next scan), and how
+    many small mappings the program has (from the third sweep on each of them takes a scan of its own).
     """
     ours = {round(second): state for second, state in observed}
     for row in curve("hint_fault_hotset.csv"):
@@ -121,7 +130,7 @@ def test_hint_fault_hotset_curve(observed: list[tuple[float, Any]]) -> None:
 
 
 def test_hint_fault_hotset_beginning(observed: list[tuple[float, Any]]) -> None:
-    """What does not depend on when bursts come: nothing before the scan delay, 65,536 marked by second 2, hot pages first."""
+    """What does not depend on when bursts come: nothing before the scan delay, all marked by second 2, hot pages first."""
     ours = {round(second): state for second, state in observed}
     assert ours[1][0] == (0, 0, 0)
     assert ours[2][1][0] == PAGES
@@ -132,7 +141,7 @@ def test_hint_fault_hotset_beginning(observed: list[tuple[float, Any]]) -> None:
 
 
 def charged(promoting: bool, seed: int = 1) -> tuple[float, int, int]:
-    """(guest instructions charged to the program for hint faults, faults, promotions) of a run where all or no fault promotes."""
+    """(guest instructions charged for hint faults, faults, promotions) of a run where all faults promote, or hardly one."""
     nodes = {"fast_pages": 3 << 18} if promoting else {"fast_pages": 512, "sysctls": {"demotion_enabled": 0}}
     system = hinted(duration_s=6, seed=seed, kernel="6.18", **nodes)
     system.run()
@@ -150,16 +159,21 @@ def test_hint_fault_costs() -> None:
     assert (spent - promoted * 10_070) / (faults - promoted) == pytest.approx(2_300, rel=0.01)
 
 
-def test_hint_faults_delay_the_program() -> None:
-    """The program itself waits for its faults: in a closed loop the run gets longer by what they and marking cost."""
-    slow, idle = (start(policy, "uniform", machine=emulated(kernel="6.18"), duration_s=4, workload_values=CLOSED) for policy in ("numa_balancing", "first_touch"))
-    for system in (slow, idle):
-        system.run()
-    longer = int(slow.state[0, 0]) - int(idle.state[0, 0])
-    assert longer == pytest.approx(slow.fault_spent() + sum(slow.app_ps.values()), rel=0.01)
-    assert instructions(slow.machine, "hint_fault") == 2300
-
-
 CLOSED = {
-    "footprint_gib": 0.25, "rate": 0.0, "compute_ns": 20_000.0, "threads": 1, "mlp": 1.0, "touches": 1, "read_share": 1.0, "placement": "lower",
+    "footprint_gib": 0.25, "rate": 0.0, "compute_ns": 20_000.0, "threads": 1, "mlp": 1.0, "touches": 1, "read_share": 1.0,
+    "placement": "lower",
 }  # fmt: skip
+
+
+def closed_loop(policy: str) -> System:
+    """A finished run of a program that goes on as soon as its load is served."""
+    system = start(policy, "uniform", machine=emulated(kernel="6.18"), duration_s=4, workload_values=CLOSED)
+    system.run()
+    return system
+
+
+def test_hint_faults_delay_the_program() -> None:
+    """The program itself waits for its faults: in a closed loop the run gets longer by what they and marking take."""
+    faulting, undisturbed = closed_loop("numa_balancing"), closed_loop("first_touch")
+    longer = int(faulting.state[0, CLOCK]) - int(undisturbed.state[0, CLOCK])
+    assert longer == pytest.approx(faulting.fault_spent() + sum(faulting.app_ps.values()), rel=0.01)

@@ -7,21 +7,52 @@ from typing import Any
 
 import numpy as np
 import pytest
-from emulated import Meter, Script, curve, emulated, facts, fast_pages, hotset_classes, on_fast, start, untouch, watch
+from emulated import (
+    PERIOD_S,
+    Meter,
+    Script,
+    before_pass,
+    between_passes,
+    curve,
+    emulated,
+    facts,
+    fast_pages,
+    hotset_classes,
+    on_fast,
+    start,
+    starved,
+    untouch,
+    watch,
+)
 
-from klrubench.mm import Pghot, mglru
-from klrubench.mm.migrate import move_many
+from klrubench.mm import mglru
 from klrubench.mm.state import (
-    FREE, KPROMOTED_COLD_OLD, KPROMOTED_DROPPED, KPROMOTED_NON_LRU, KPROMOTED_POPPED, KPROMOTED_RIGHT_NODE, KSWAPD_WAKES, PGDEMOTE_KSWAPD,
-    PGHOT_HEAP_FULL, PGHOT_PGTSCANS, PGMIGRATE_FAIL, PGMIGRATE_SUCCESS, PGPROMOTE_CANDIDATE, PGPROMOTE_SUCCESS, PROMOTE_FOLIOS,
-    PROMOTE_REFUSED, PTESCAN_SLOTS, PTESCAN_YOUNG, WMARK_HIGH, WMARK_LOW,
+    FREE,
+    KPROMOTED_COLD_OLD,
+    KPROMOTED_DROPPED,
+    KPROMOTED_NON_LRU,
+    KPROMOTED_POPPED,
+    KPROMOTED_RIGHT_NODE,
+    KSWAPD_WAKES,
+    PGDEMOTE_KSWAPD,
+    PGHOT_HEAP_FULL,
+    PGHOT_PGTSCANS,
+    PGMIGRATE_FAIL,
+    PGMIGRATE_SUCCESS,
+    PGPROMOTE_CANDIDATE,
+    PGPROMOTE_SUCCESS,
+    PROMOTE_FOLIOS,
+    PROMOTE_REFUSED,
+    PTESCAN_SLOTS,
+    PTESCAN_YOUNG,
+    WMARK_HIGH,
+    WMARK_LOW,
 )  # fmt: skip
 from klrubench.simulate.system import System
-from klrubench.study.plugins import find_policy, find_workload
+from klrubench.study.plugins import find_workload
 
 FACTS = facts()
 TABLE, GROUP = 512, 512
-PERIOD_S = 2.048
 SIZE = np.array([4096, 12_288, 49_152])
 SLOTS_PER_S = 50_000  # hotset loads once in each 20 us; without hint faults no slot is lost
 LOADS = np.array([0.80, 0.15, 0.05]) * SLOTS_PER_S
@@ -35,24 +66,8 @@ def stat(index: int) -> Any:
     return lambda system: int(system.mm.stat[index])
 
 
-def alone(**values: Any) -> Any:
-    """klruscand whose kpromoted never runs."""
-
-    class Starved(find_policy("klruscand")):  # type: ignore[misc]
-        def start(self, system: System) -> None:
-            self.pghot = system.add(Pghot(threshold=self.threshold, window_ms=self.window_ms))
-            system.daemon("klruscand", self.scan)
-
-    return Starved(**values)
-
-
-def before_pass(passes: list[int], pages: np.ndarray) -> list[tuple[float, np.ndarray]]:
-    """A plan that touches the pages once, a second before each of these passes; pass k begins at k * 2048 ms."""
-    return [(number * PERIOD_S - 1, pages) for number in passes]
-
-
 def groups_promoted(passes: dict[str, list[int]], last: int, machine: Any = None) -> dict[str, int]:
-    """Pages promoted of each group of 512, which is touched before the passes of its list (>= 3: populating has idled out)."""
+    """Pages promoted of each group of 512, touched before the passes of its list (>= 3: populating has idled out)."""
     groups = {name: np.arange(k * GROUP, (k + 1) * GROUP) for k, name in enumerate(passes)}
     plan = [
         (second + k * GROUP / 8192, pages)
@@ -74,10 +89,19 @@ def test_klru_threshold() -> None:
 
 def test_klru_gap_rule() -> None:
     """Sightings one or two passes apart promote, three or more never; every third pass for ever: never."""
-    passes = {f"gap {gap}": [3, 3 + gap] for gap in range(1, 7)} | {"every third": list(range(3, 19, 3)), "every second": [3, 5, 7]}
+    passes = {f"gap {gap}": [3, 3 + gap] for gap in range(1, 7)} | {
+        "every third": list(range(3, 19, 3)),
+        "every second": [3, 5, 7],
+    }
     promoted = groups_promoted(passes, 19)
     assert {name for name, pages in promoted.items() if pages == GROUP} == {"gap 1", "gap 2", "every second"}
-    assert {name for name, pages in promoted.items() if pages == 0} == {"gap 3", "gap 4", "gap 5", "gap 6", "every third"}
+    assert {name for name, pages in promoted.items() if pages == 0} == {
+        "gap 3",
+        "gap 4",
+        "gap 5",
+        "gap 6",
+        "every third",
+    }
 
 
 def pass_starts(monkeypatch: pytest.MonkeyPatch, system: System) -> tuple[list[float], list[float]]:
@@ -104,7 +128,7 @@ def test_klru_period(monkeypatch: pytest.MonkeyPatch, interval_ms: int, period_m
 
 def test_klru_no_catchup(monkeypatch: pytest.MonkeyPatch) -> None:
     """Passes longer than the interval follow each other without pause, and none is made up for."""
-    system = start(alone(interval_ms=50.0), duration_s=9, workload_values={"rate": 30.0})
+    system = start(starved(interval_ms=50.0), duration_s=9, workload_values={"rate": 30.0})
     starts, spent = pass_starts(monkeypatch, system)
     lasted = np.diff(spent)
     assert (lasted[:19] > 50).all()
@@ -115,12 +139,18 @@ def hotset(seed: int, duration_s: float = 12.5, lead_s: float = 0.1375, **option
     """The run of klruscand_hotset.csv: klruscand has idled the sightings of populating out before the program's first load."""
     idle = IDLE_OUT_S - lead_s
     return start(
-        "klruscand", duration_s=duration_s, idle_s=idle, seed=seed, policy_values=POSTED, workload_values=HOTSET, **options
+        "klruscand",
+        duration_s=duration_s,
+        idle_s=idle,
+        seed=seed,
+        policy_values=POSTED,
+        workload_values=HOTSET,
+        **options,
     )
 
 
 def law(gaps_s: list[float]) -> np.ndarray:
-    """Share of each class promoted after each pass: sighted with 1-exp(-r*gap), promoted at a sighting <= 5 s after the previous one."""
+    """Share of each class promoted: sighted with 1-exp(-r*gap), promoted at a sighting <= 5 s after the previous one."""
     now, shares = 0.0, []
     seen: dict[float, np.ndarray] = {-99.0: np.ones(3)}  # not promoted, by time of the last sighting
     promoted = np.zeros(3)
@@ -134,22 +164,27 @@ def law(gaps_s: list[float]) -> np.ndarray:
     return np.array(shares)
 
 
+def shares_on_fast(interval_ms: int, period_s: float, passes: int, seed: int) -> np.ndarray:
+    """Share of each class promoted after each pass of a run that begins with one."""
+    idle = -(-8 // period_s) * period_s
+    system = start(
+        "klruscand", duration_s=(passes + 0.9) * period_s, idle_s=idle, seed=seed, workload_values=HOTSET,
+        policy_values={"interval_ms": interval_ms} | POSTED,
+    )  # fmt: skip
+    classes, seen = hotset_classes(system), []
+    for number in range(1, passes + 1):
+        touch = round((number + 0.85) * period_s * SLOTS_PER_S)
+        system.at_touch(touch, lambda: seen.append(on_fast(system, classes)))
+    system.run()
+    return np.array(seen) / SIZE
+
+
 @pytest.mark.parametrize(("interval_ms", "period_s"), [(2000, 2.048), (1000, 1.024), (4000, 4.032)])
 def test_klru_law_hotset(interval_ms: int, period_s: float) -> None:
-    """Share on the fast node per class after every pass, within 0.01 of the closed form (mean of four runs: 1024 hot pages are 0.008)."""
+    """Share on the fast node per class after every pass, within 0.01 of the closed form (mean of four runs)."""
     passes, runs = 12, 4
     expected = law([period_s] * passes)
-    idle = -(-8 // period_s) * period_s  # a pass begins as the program does
-    found = np.zeros((passes, 3))
-    for seed in range(runs):
-        system = start(
-            "klruscand", duration_s=passes * period_s + 0.9 * period_s, idle_s=idle, seed=seed, policy_values={"interval_ms": interval_ms} | POSTED, workload_values=HOTSET
-        )
-        classes, seen = hotset_classes(system), []
-        for number in range(1, passes + 1):
-            system.at_touch(round((number + 0.85) * period_s * SLOTS_PER_S), lambda: seen.append(on_fast(system, classes)))
-        system.run()
-        found += np.array(seen) / SIZE / runs
+    found = np.mean([shares_on_fast(interval_ms, period_s, passes, seed) for seed in range(runs)], axis=0)
     assert np.abs(found - expected).max() < 0.01
     assert np.sqrt(np.mean((found - expected) ** 2)) < 0.004
 
@@ -213,7 +248,15 @@ def test_klru_no_loss() -> None:
     system = hotset(1, 20)
     meter = Meter(system)
     system.run()
-    lost = [PGMIGRATE_FAIL, KPROMOTED_DROPPED, KPROMOTED_NON_LRU, KPROMOTED_RIGHT_NODE, KPROMOTED_COLD_OLD, PROMOTE_REFUSED, PGHOT_HEAP_FULL]
+    lost = [
+        PGMIGRATE_FAIL,
+        KPROMOTED_DROPPED,
+        KPROMOTED_NON_LRU,
+        KPROMOTED_RIGHT_NODE,
+        KPROMOTED_COLD_OLD,
+        PROMOTE_REFUSED,
+        PGHOT_HEAP_FULL,
+    ]
     assert system.policy.pghot.arrays.heap_n.sum() == 0  # type: ignore[attr-defined]
     assert meter.events["heap_push"] == system.mm.stat[PGPROMOTE_SUCCESS] > 20_000
     assert not system.mm.stat[lost].any()
@@ -245,9 +288,9 @@ def behind_a_hog(seed: int = 1) -> System:
 def test_klru_full_nb0() -> None:
     """Fast node full, numa_balancing=0, 40 s: a handful of promotions, kswapd never runs, refusals are in no kpromoted counter.
 
-    `popped` is only compared within a factor of two. The row does not say which program ran beside the one that filled the node,
-    nor how many of its loads that one left it on the only CPU; pops grow with the loads, 1.8 times as many here, where all
-    50,000 a second of `hotset` happen.
+    `popped` is only compared within a factor of two: the row says neither which program ran beside the one that filled the
+    node nor how many loads a second it had on the only CPU, and pops grow with the loads. Here they are 1.7 times as many,
+    with 50,000 loads a second of `hotset`.
     """
     system = behind_a_hog()
     mm = system.mm
@@ -256,7 +299,11 @@ def test_klru_full_nb0() -> None:
     system.run()
     assert abs(int(mm.stat[PGPROMOTE_SUCCESS]) - 16) <= 50
     assert 74_802 / 2 < mm.stat[KPROMOTED_POPPED] < 74_802 * 2
-    assert mm.stat[PGPROMOTE_CANDIDATE] == mm.stat[KPROMOTED_POPPED] == mm.stat[PROMOTE_REFUSED] + mm.stat[PGPROMOTE_SUCCESS]
+    assert (
+        mm.stat[PGPROMOTE_CANDIDATE]
+        == mm.stat[KPROMOTED_POPPED]
+        == mm.stat[PROMOTE_REFUSED] + mm.stat[PGPROMOTE_SUCCESS]
+    )
     assert mm.stat[KSWAPD_WAKES] == mm.stat[PGDEMOTE_KSWAPD] == system.cpu_ps["kswapd"] == 0
     assert mm.stat[KPROMOTED_DROPPED] == mm.stat[KPROMOTED_NON_LRU] == 0
 
@@ -268,17 +315,15 @@ def test_a_refused_page_is_popped_every_second_pass() -> None:
     program = Script(pages, before_pass(list(range(3, 23)), group), placement="first_touch")
     system = start("klruscand", program, duration_s=25.5 * PERIOD_S, policy_values=POSTED)
     untouch(system)
-    rows = watch(system, 1024, stat(KPROMOTED_POPPED))
-    popped = np.diff([count for second, count in rows if (second / PERIOD_S) % 1 == 0.5])
+    popped = np.diff(between_passes(system, stat(KPROMOTED_POPPED)))
     assert (popped[2:22] >= GROUP).tolist() == [False, True] * 10
     assert popped[2:22].sum() - 10 * GROUP in (9, 10, 11)  # the page that is touched in between
 
 
 def test_klru_idle_mm() -> None:
-    """An address space that did not run since the last pass is not walked; the first pass of all is forced and walks it."""
+    """An address space that did not run since the last pass is not walked; the first pass of all, forced, walks it."""
     system = start("klruscand", Script(64 * TABLE, []), duration_s=5, idle_s=5 * PERIOD_S + 1)
-    rows = watch(system, 1024, stat(PTESCAN_SLOTS))
-    walked = [slots for second, slots in rows if (second / PERIOD_S) % 1 == 0.5]
+    walked = between_passes(system, stat(PTESCAN_SLOTS))
     assert walked[:5] == [64 * TABLE] * 5
     assert walked[6] > walked[5]
 
@@ -288,38 +333,6 @@ def test_klru_thp() -> None:
     values = {"footprint_gib": 16 / 512, "page": "2m", "rate": 2.0, "threads": 1, "placement": "lower"}
     system = start("klruscand", "uniform", workload_values=values, duration_s=6, idle_s=IDLE_OUT_S)
     counters = [PTESCAN_YOUNG, PROMOTE_FOLIOS, PGMIGRATE_SUCCESS, PGPROMOTE_SUCCESS]
-    rows = watch(system, 1024, lambda s: s.mm.stat[counters].tolist())
-    seen = {round(second / PERIOD_S, 1): state for second, state in rows}
-    assert np.subtract(seen[5.5], seen[4.5]).tolist() == [16, 0, 0, 0]
-    assert np.subtract(seen[6.5], seen[5.5]).tolist() == [16, 16, 16 * 512, 8192]
-
-
-def test_klru_freq_wrap() -> None:
-    """A page that waits in the heap: its 8th sighting wraps the frequency to 0 and takes it out, the 10th queues it again."""
-    group = np.arange(GROUP)
-    program = Script(8 * TABLE, before_pass(list(range(3, 15)), group))
-    system = start(alone(), program, duration_s=16 * PERIOD_S)
-    place = system.policy.pghot.arrays.place  # type: ignore[attr-defined]
-    rows = watch(system, 1024, lambda s: int((place[s.mm.pfn[group]] >= 0).sum()))
-    queued = [count for second, count in rows if (second / PERIOD_S) % 1 == 0.5][3:15]
-    assert queued == [0] + [GROUP] * 6 + [0] * 2 + [GROUP] * 3
-
-
-@pytest.mark.parametrize(("touched_in", "promoted"), [(4, 4097), (7, 0)])
-def test_klru_stale_record(touched_in: int, promoted: int) -> None:
-    """Frames freed by pages with one sighting, taken over at once: the new owner's first sighting promotes; not after 8 s."""
-    old, new = np.arange(4097), np.arange(4608, 4608 + 4097)
-    program = Script(20 * TABLE, sorted(before_pass([3], old) + before_pass([touched_in], new)))
-    system = start("klruscand", program, duration_s=(touched_in + 0.5) * PERIOD_S)
-    mm = system.mm
-    untouch(system)
-    assert move_many(mm, new, 0, 1, False) == len(new)
-
-    def swap() -> None:
-        frames = set(mm.pfn[old].tolist())
-        assert move_many(mm, old, 0, 1, False) == move_many(mm, new, 1, 1, False) == 4097
-        assert set(mm.pfn[new].tolist()) == frames
-
-    system.at_touch(round(3.3 * PERIOD_S * program.rate_hz), swap)
-    system.run()
-    assert fast_pages(system)[new].sum() == promoted
+    seen = between_passes(system, lambda s: s.mm.stat[counters].tolist())
+    assert np.subtract(seen[5], seen[4]).tolist() == [16, 0, 0, 0]
+    assert np.subtract(seen[6], seen[5]).tolist() == [16, 16, 16 * 512, 8192]

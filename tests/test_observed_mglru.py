@@ -1,4 +1,4 @@
-"""The MGLRU rows of observed/facts.csv: generations, the density rule, and what a klruscand pass does to aging and back."""
+"""The MGLRU rows of observed/facts.csv: generations, the density rule, what klruscand does to aging and aging to it."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ def test_gen_untouched(kernel: str) -> None:
         age(system)
         oldest_of_four = seqs[-1][0] == [seqs[-1][1] - MAX_NR_GENS + 1]
         assert mm.stat[PGCARRIED] - carried == (8 * TABLE if oldest_of_four else 0)
-    # populating has put all in max_seq = 3 (up to 6.13) or max_seq - 1 = 2: the oldest of four once max_seq is 3 above it
+    # populating has put all in max_seq = 3 (up to 6.13) or in 2: the oldest of four once max_seq is 3 above it
     first = [3, 3, 3, 3, 4] if kernel != "6.18" else [2, 2, 2, 3, 4]
     assert seqs == [([page], 3 + k, k) for k, page in enumerate(first)]
 
 
 def test_gen_two_hit() -> None:
-    """6.18: the first walk that finds a page accessed sets PG_referenced only; the second moves it to max_seq; later ones at once."""
+    """6.18: the first walk that finds a page accessed only sets PG_referenced; the second moves it, later ones at once."""
     system = memory(8 * TABLE)
     mm, pages = system.mm, np.arange(0, 8 * TABLE, 5)
     flags, seqs = [], []
@@ -123,7 +123,7 @@ def test_bloom_counts_young_against_slots_of_the_mapping() -> None:
 
 
 def test_klru_aging_blocked() -> None:
-    """Aging works before the first klruscand pass; after it the slow lruvec is frozen, forced or not; the fast one ages on."""
+    """Aging works before the first klruscand pass; after it the slow lruvec is frozen, forced or not; the fast one is not."""
     system = memory(8 * TABLE, "6.17")
     assert [age(system) is not None for _ in range(4)] == [True] * 4
     frozen = int(system.mm.lru[SLOW, MAX_SEQ])
@@ -147,7 +147,7 @@ def test_klru_bloom_inert() -> None:
 
 
 def test_klru_bloom_frozen() -> None:
-    """Aged before klruscand while tables 0..31 were dense: 32..63 stay unseen in every pass, 0..31 are visited even at 8 of 512."""
+    """Aged before klruscand while tables 0..31 were dense: 32..63 stay unseen for ever, 0..31 are visited even at 8 of 512."""
     system = memory(64 * TABLE, "6.17")
     dense, later = np.arange(32 * TABLE), np.arange(32 * TABLE, 64 * TABLE)
     touch(system, dense)
@@ -176,11 +176,13 @@ def test_klru_force_keeps_pmd() -> None:
 
 
 def test_klru_pmd_steal_fast() -> None:
-    """A klruscand pass hides touched fast pages from the fast node's unforced aging; forced aging or a new touch finds all."""
+    """A klruscand pass hides touched fast pages from the fast node's unforced aging; forced aging or a touch finds all."""
     pages = np.arange(32 * TABLE)
 
     def aged(*steps: str) -> tuple[int, int] | None:
-        system = start(workload=Script(64 * TABLE, [], placement="first_touch"), machine=emulated(kernel="6.17"), duration_s=1)
+        system = start(
+            workload=Script(64 * TABLE, [], placement="first_touch"), machine=emulated(kernel="6.17"), duration_s=1
+        )
         untouch(system)
         for _ in range(2):
             scan(system)  # the first pass is forced
@@ -224,8 +226,10 @@ def edge_memory() -> System:
 
 
 def test_klru_edge_posted() -> None:
-    """A forced pass over a freshly filled mapping, the program busy on the same CPU: the scheduler wants the CPU back at the 1 GiB
-    boundary, the batch restarts empty there, and 256 dense tables later it ends exactly at a table's end: the rest comes in the next pass.
+    """A forced pass over a freshly filled mapping, the program busy on the same CPU.
+
+    The scheduler wants the CPU back at the 1 GiB boundary, the batch restarts empty there, and 256 dense tables later it
+    ends exactly at a table's end, whereupon the rest is lost until the next pass.
     """
     machine = emulated(slow_pages=1 << 19, kernel="6.17")
     system = start("klruscand", EDGE, machine=machine, duration_s=12, daemon_cpus="shared")
@@ -236,7 +240,7 @@ def test_klru_edge_posted() -> None:
 
 
 def test_the_edge_without_a_scheduler() -> None:
-    """A pass that nobody interrupts stops at its first full batch; what is lost keeps its accessed bits and comes one pass later."""
+    """A pass that nobody interrupts stops at its first full batch; what it loses comes one pass later."""
     system = edge_memory()
     swept = np.arange(FILLER, FILLER + SWEPT)
     touch(system, swept)
@@ -247,7 +251,7 @@ def test_the_edge_without_a_scheduler() -> None:
 
 
 def test_klru_duplicates() -> None:
-    """A region swept without pause: after the full batch the pass goes back to its first pending PMD, and 58 tables come twice."""
+    """A region swept without pause: the full batch resumes at the first pending PMD, and 58 tables come twice."""
     system = edge_memory()
     swept = np.arange(FILLER, FILLER + SWEPT)
     for _ in range(2):
@@ -264,7 +268,7 @@ def test_klru_duplicates() -> None:
 
 
 def test_a_paused_program_is_never_reported_twice() -> None:
-    """What was scanned before the batch was full has lost its accessed bits; without a touch in between nothing repeats."""
+    """What was scanned before the batch was full has lost its accessed bits: without a touch between nothing repeats."""
     system = edge_memory()
     swept = np.arange(FILLER, FILLER + SWEPT)
     for _ in range(3):

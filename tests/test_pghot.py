@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from klrubench.engine.bits import ACCESSED, ACTIVE
 from klrubench.mm.numa_promotion import promotion_rules
-from klrubench.mm.pghot import UNKNOWN, UNQUEUED, PghotArrays, pop_promote, record_access, record_pages
+from klrubench.mm.pghot import UNKNOWN, UNQUEUED, PghotArrays, pghot_arrays, pop_promote, record_access, record_pages
 from klrubench.mm.state import (
     KPROMOTED_DROPPED, KPROMOTED_NON_LRU, KPROMOTED_POPPED, KPROMOTED_RIGHT_NODE, NOW_MS, PGHOT_HEAP_FULL, PGHOT_RECORDED,
     PGPROMOTE_CANDIDATE, PGPROMOTE_SUCCESS, WINDOW, Mm, new_mm,
@@ -25,10 +25,7 @@ FRAMES, TOPS, WRAP = 40, 2, 1 << 19
 
 
 def new_arrays(frames: int, threshold: int, window: int, cap: int, tops: int = TOPS) -> PghotArrays:
-    return PghotArrays(
-        np.zeros(frames, np.uint32), np.full(frames, UNKNOWN, np.int32), np.zeros((tops, cap), np.int64), np.zeros(tops, np.int64),
-        np.array([threshold, window, 0, 1], np.int64),
-    )  # fmt: skip
+    return pghot_arrays(frames, tops, cap, np.array([threshold, window, 0, 1], np.int64))
 
 
 @dataclass

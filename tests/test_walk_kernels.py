@@ -238,7 +238,7 @@ def address_spaces(draw: Any) -> Vmas:
     return vmas
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=120)
 @given(
     seed=st.integers(0, 2**32), vmas=address_spaces(), two_step=st.booleans(), old=st.sampled_from([0.0, 0.3, 0.9]), filters=st.booleans(),
     force=st.booleans(), posted=st.booleans(), batch=st.sampled_from([0, 3000, 4096, 40_000, 1 << 20]), retouch=st.sampled_from([0, 40]),

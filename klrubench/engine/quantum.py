@@ -72,9 +72,13 @@ class Engine(NamedTuple):
     shape: Any
 
 
+N_ARRAYS = len(Engine._fields)
+
+
 @njit_inline
-def engine_at(c):
-    """The `Engine` whose addresses `engine_addresses` has written."""
+def engine_at(address):
+    """The `Engine` whose table of addresses stands at an address."""
+    c = array_i64(address, 3 * N_ARRAYS)
     return Engine(
         array_u8(c[0], c[1]), array_u64(c[3], c[4]), table_i64(c[6], c[7], c[8]), table_i64(c[9], c[10], c[11]), table_i64(c[12], c[13], c[14]),
         table_i64(c[15], c[16], c[17]), table_i64(c[18], c[19], c[20]), table_i64(c[21], c[22], c[23]), array_i64(c[24], c[25]),
@@ -103,21 +107,21 @@ def run_tenant(e, t, words, n_words, deadline):
 
 
 @njit
-def run_one(addresses, t, words, n_words, deadline):
+def run_one(address, t, words, n_words, deadline):
     """Serve touches of one of several tenants; quanta are closed by the caller, for all of them."""
-    return run_tenant(engine_at(addresses), t, words, n_words, deadline)
+    return run_tenant(engine_at(address), t, words, n_words, deadline)
 
 
 @njit
-def close_for_all(addresses, now_ps):
+def close_for_all(address, now_ps):
     """Close a quantum of several tenants."""
-    close_quantum(engine_at(addresses), now_ps)
+    close_quantum(engine_at(address), now_ps)
 
 
 @njit
-def run_alone(addresses, words, n_words, deadline):
+def run_alone(address, words, n_words, deadline):
     """Serve touches of the only tenant up to `deadline`, solving latencies at each quantum; (touches served, reason)."""
-    e = engine_at(addresses)
+    e = engine_at(address)
     served = np.int64(0)
     while True:
         limit = min(deadline, e.quantum[NEXT_PS])

@@ -9,11 +9,12 @@ from klrubench.simulate.timing import Timing, resolve_timing
 if TYPE_CHECKING:
     from klrubench.simulate.loop import Options, simulate
     from klrubench.simulate.result import RunResult
-    from klrubench.simulate.system import Lruvec, System, Tenant
+    from klrubench.simulate.system import Lruvec, System
+    from klrubench.simulate.tenant import Tenant
 
 __all__ = ["Lruvec", "Options", "RunResult", "System", "Tenant", "Timing", "resolve_timing", "simulate"]
 
-_HOMES = {"Options": "loop", "simulate": "loop", "RunResult": "result", "Lruvec": "system", "System": "system", "Tenant": "system"}
+_HOMES = {"Options": "loop", "simulate": "loop", "RunResult": "result", "Lruvec": "system", "System": "system", "Tenant": "tenant"}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,9 @@ from klrubench.mm.state import CAPACITY, MM_USED, TIER, VMA_END, VMA_MEMCG, VMA_
 from klrubench.mm.vmscan import Kswapd, set_watermarks
 from klrubench.simulate.feed import hottest, shared_feed
 from klrubench.simulate.placement import place
-from klrubench.simulate.system import PS_PER_S, System, Tenant
+from klrubench.simulate.scheduler import PS_PER_S
+from klrubench.simulate.system import System
+from klrubench.simulate.tenant import Tenant
 from klrubench.simulate.timing import resolve_timing, simulated_touches
 from klrubench.simulate.truth import top_leaves, window_counts
 from klrubench.workload import Layout
@@ -126,7 +128,8 @@ def place_pages(system: System, start: str) -> None:
     order = np.concatenate([first_touch_order(system, tenant) for tenant in system.tenants])
     if start in ("hot_on_lower", "truth"):
         heat = window_counts(system).sum(axis=0, dtype=np.int64)[order]
-        order = order[hottest(heat if start == "truth" else -heat, len(order))]
+        first = hottest(heat if start == "truth" else -heat, top_leaves(system))
+        order = np.concatenate([order[first], np.delete(order, first)])
     elif start == "random":
         order = system.rng("placement").permutation(order)
     where = " and ".join(f"{machine.nodes[k].name} ({mm.node[k, CAPACITY] * system.fold / (1 << 18):.3g} GiB)" for k in zonelist)

@@ -55,7 +55,7 @@ class Feed:
         self.pages = -(-layout.pages >> self.shift) if self.shift else layout.pages
         self.keep = layout.accesses <= KEEP_WORDS
         size = layout.accesses if self.keep else chunk
-        self.words = np.zeros(size + AHEAD + 64, np.uint32)
+        self.words = _buffer(size + AHEAD + 64)
         self.ready = 0  # kept: words made so far; otherwise: number of the first word in the buffer
         self.held = 0
         self._truth: np.ndarray | None = None
@@ -136,12 +136,26 @@ class Feed:
 
 
 def hottest(counts: np.ndarray, capacity: int) -> np.ndarray:
-    """Indices of the `capacity` largest counts; ties go to the lowest page number."""
-    order = np.argsort(-counts.astype(np.int64), kind="stable")
-    return order[:capacity]
+    """Pages with the `capacity` largest counts, in page order; ties go to the lowest page number."""
+    if capacity >= len(counts):
+        return np.arange(len(counts))
+    least = np.partition(counts, len(counts) - capacity)[len(counts) - capacity]
+    above, ties = np.flatnonzero(counts > least), np.flatnonzero(counts == least)
+    return np.sort(np.concatenate([above, ties[: capacity - len(above)]]))
 
 
 _feeds: OrderedDict[Any, Feed] = OrderedDict()
+
+
+_spare: list[np.ndarray] = []
+
+
+def _buffer(size: int) -> np.ndarray:
+    """u32 [>= size]: that of a stream no longer kept, where it is large enough (fresh pages cost as much as the draws)."""
+    for k, spare in enumerate(_spare):
+        if len(spare) >= size:
+            return _spare.pop(k)
+    return np.zeros(size, np.uint32)
 
 
 def shared_feed(workload: Workload, layout: Layout, chunk: int) -> Feed:
@@ -151,11 +165,12 @@ def shared_feed(workload: Workload, layout: Layout, chunk: int) -> Feed:
         _feeds.move_to_end(key)
         return _feeds[key]
     while _feeds and (len(_feeds) >= 4 or sum(feed.words.nbytes for feed in _feeds.values()) > 1 << 29):
-        _feeds.popitem(last=False)
+        _spare[:] = [_feeds.popitem(last=False)[1].words]
     _feeds[key] = Feed(workload, layout, chunk)
     return _feeds[key]
 
 
 def forget_feeds() -> None:
     """Drop every kept stream (measurements that must include making it)."""
-    _feeds.clear()
+    while _feeds:
+        _spare[:] = [_feeds.popitem(last=False)[1].words]

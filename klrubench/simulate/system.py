@@ -9,99 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from klrubench.engine.access import CLOCK, GAP, LOG_FULL, N_CATEGORIES, OP_BINS, STALL, TENANT_WORDS, TOUCH
-from klrubench.engine.latency import CACHE_PS, COMPUTE_PS, CPU_SHARE, FOLD, MLP, NODE_COLUMNS, QUANTUM_PS, TENANT_COLUMNS, THREADS, solve_latency
+from klrubench.engine.access import CLOCK, GAP, N_CATEGORIES, OP_BINS, STALL, TENANT_WORDS
+from klrubench.engine.latency import CACHE_PS, COMPUTE_PS, CPU_SHARE, FOLD, MLP, NODE_COLUMNS, QUANTUM_PS, TENANT_COLUMNS, THREADS
 from klrubench.engine.pointer import addresses
-from klrubench.engine.quantum import NEXT_PS, Engine, close_for_all, run_alone, run_one
+from klrubench.engine.quantum import Engine
 from klrubench.engine.random import stream_key
 from klrubench.errors import ScaleError
 from klrubench.mm.fault import no_fault
 from klrubench.mm.page_idle import draw_lower
-from klrubench.mm.state import KSWAPD_WAKE, MM_USED, NOW_MS, TIER, TIERING, TWO_STEP, WAKE_ON_REFUSE, WINDOW, Mm
+from klrubench.mm.state import MM_USED, TIER, TIERING, TWO_STEP, WAKE_ON_REFUSE, WINDOW, Mm
+from klrubench.simulate.feed import hottest
+from klrubench.simulate.scheduler import PS_PER_MS, PS_PER_S, Daemon, Scheduler, Sleep, Until
+from klrubench.simulate.tenant import Tenant
+from klrubench.simulate.truth import top_leaves, window_counts
 
 if TYPE_CHECKING:
     from klrubench.machine import Machine
-    from klrubench.simulate.feed import Feed
-    from klrubench.simulate.timing import Timing
-    from klrubench.workload import Workload
 
-PS_PER_MS = 1_000_000_000
-PS_PER_S = 1_000_000_000_000
-FOREVER = 1 << 62
 EMPTY_LOG = np.zeros((0, 2), np.int64)
-
-
-class Parked:
-    """Yielded by a daemon that waits to be woken."""
-
-
-@dataclass(frozen=True)
-class Sleep:
-    """Yielded by a daemon: sleep so many milliseconds after the work is done (`wheel`: rounded as the timer wheel does)."""
-
-    ms: float
-    wheel: bool = True
-
-
-@dataclass(frozen=True)
-class Until:
-    """Yielded by a daemon: sleep until a time, rounded by the timer wheel; no sleep if it has passed."""
-
-    ps: int
-
-
-@dataclass
-class Daemon:
-    """A kernel thread, or work done in a tenant's context (`tenant`)."""
-
-    name: str
-    steps: Iterator[Any]
-    tenant: Tenant | None
-    parked: bool = False
-    running_until: int = 0
-    spent_ps: float = 0.0
-    wake_word: tuple[int, int] | None = None
-    ticket: int = 0
-
-
-@dataclass
-class Tenant:
-    """One address space and its threads."""
-
-    index: int
-    workload: Workload
-    timing: Timing
-    feed: Feed
-    first_page: int
-    pages: int
-    system: System
-    slept_ps: int = 0
-    busy_touches: int = 0
-    idle_ps: int = 0
-
-    @property
-    def threads(self) -> int:
-        """Busy threads."""
-        return self.timing.threads
-
-    @property
-    def touches(self) -> int:
-        """Touches served so far."""
-        return int(self.system.state[self.index, TOUCH])
-
-    @property
-    def finished(self) -> bool:
-        """Whether the fixed work is done."""
-        return self.touches >= self.feed.layout.accesses
-
-    def runtime_ms(self) -> float:
-        """CPU time that each thread has had, ms (waiting for memory is CPU time; sleep is not)."""
-        clock = int(self.system.state[self.index, CLOCK]) if self.finished else max(int(self.system.state[self.index, CLOCK]), self.system.now_ps)
-        return (clock - self.slept_ps) / PS_PER_MS
-
-    def rss_mb(self) -> int:
-        """Resident set in MiB, full size."""
-        return -(-self.workload.full_pages() // 256)
 
 
 @dataclass(frozen=True)
@@ -113,26 +38,19 @@ class Lruvec:
     index: int
 
 
-class System:
+class System(Scheduler):
     """One run's machine. Policies use the methods that follow `# for policies`."""
-
-    parked = Parked()
 
     def __init__(self, machine: Machine, mm: Mm, tenants: list[Tenant], fold: int, seed: int, daemon_cpus: str, phases: bool, n_memcgs: int) -> None:
         self.machine, self.mm, self.tenants, self.fold, self.seed = machine, mm, tenants, fold, seed
         self.shared_cpus, self.phases = daemon_cpus == "shared", phases
         self.n_memcgs = n_memcgs
-        self.now_ps = 0
+        self._start_clock()
         self.sysctls = dict(machine.sysctls)
         self.balance_to_promo = self.may_see_future = False
         self.mechanisms: list[Any] = []
-        self.daemons: list[Daemon] = []
         self.cpu_ps: dict[str, float] = {}
         self.app_ps: dict[str, float] = {}
-        self.current: Daemon | None = None
-        self._events: list[tuple[int, int, int, Any]] = []
-        self._order = 0
-        self._marks: list[tuple[int, int, Callable[[], None]]] = []
         self.fault_ctx, self.fault_spent = np.zeros(1, np.int64), lambda: 0
         self.fault_words = np.array([no_fault.address, 0], np.int64)
         mm.setting[TWO_STEP] = int(machine.kernel_at_least("6.14"))
@@ -167,6 +85,11 @@ class System:
             self.quantum, self.other_ps, self.params, self.latency, self.node_params, self.mm.traffic, self.factor, shape,
         )  # fmt: skip
         self.engine_addresses = addresses(list(self.engine))
+        self.engine_address = self.engine_addresses.ctypes.data
+        self._watch()
+        for tenant in self.tenants:
+            first = tenant.index * k
+            tenant.used = self.mm.lru[first : first + k, MM_USED]
 
     # --- for policies: time -------------------------------------------------------------------------------------------
     @property
@@ -238,6 +161,8 @@ class System:
         """Start a kernel thread (or, with `tenant`, work in that tenant's context) at a seeded phase within `phase_ms`."""
         thread = Daemon(name, run(self), tenant, parked, wake_word=wake_word)
         self.daemons.append(thread)
+        if wake_word is not None:
+            self._sleepers.append(thread)
         if tenant is None:
             self.cpu_ps.setdefault(name, 0.0)
         if not parked:
@@ -266,7 +191,7 @@ class System:
         """Up to `n` different random pages of the lower tiers (fewer where few lie there)."""
         out = np.empty(n, np.int64)
         found = 0
-        share = max(0.02, float(np.count_nonzero(self.mm.node[:, TIER])) and 1 - self.top_leaves() / len(self.mm.pte))
+        share = max(0.02, float(np.count_nonzero(self.mm.node[:, TIER])) and 1 - top_leaves(self) / len(self.mm.pte))
         for _attempt in range(3):
             ids = rng.integers(0, len(self.mm.pte), int(1.3 * n / share) + 16)
             found = draw_lower(self.mm, ids, out)
@@ -283,16 +208,12 @@ class System:
         """
         if not self.may_see_future:
             raise PermissionError("only a policy with needs_truth = True may ask for the future")
-        from klrubench.simulate.truth import window_counts
-
         feed = self.tenants[0].feed
         return window_counts(self), [feed.window_start(index) for index in range(feed.windows())]
 
-    def top_leaves(self) -> int:
-        """Pages (leaves) that the top tier holds."""
-        from klrubench.simulate.truth import top_leaves
-
-        return top_leaves(self)
+    def hottest(self, counts: np.ndarray) -> np.ndarray:
+        """The pages with the largest counts, as many as the top tier holds, in page order."""
+        return hottest(counts, top_leaves(self))
 
     def on_fault(self, handler: Any, context: np.ndarray, spent_ps: Callable[[], int]) -> None:
         """Install the compiled fault handler; `spent_ps` reads the application time it has charged."""
@@ -347,163 +268,3 @@ class System:
         if not tenant.finished:
             self.state[tenant.index, CLOCK] += round(ps)
             self.state[tenant.index, STALL] += round(ps)
-
-    # --- the loop -----------------------------------------------------------------------------------------------------
-    def _schedule(self, thread: Any, at_ps: int) -> None:
-        self._order += 1
-        if isinstance(thread, Daemon):
-            thread.ticket = self._order
-        heapq.heappush(self._events, (at_ps, self._order, self._order, thread))
-
-    def _expiry(self, now: int, delta: int) -> int:
-        """Jiffy at which a timer armed at jiffy `now` for `delta` fires (calc_wheel_index: 64 slots a level, 8 times coarser each)."""
-        expires, level = now + max(0, delta), 0
-        while level < 8 and delta >= 63 << (3 * level):
-            level += 1
-        shift = 3 * level
-        return ((expires + (1 << shift)) >> shift) << shift
-
-    def _tick_ps(self, jiffy: int) -> int:
-        return jiffy * PS_PER_S // self.machine.hz
-
-    def _wake_time(self, request: Any, ready: int) -> int:
-        """When a thread that yielded `request`, done with its work at `ready`, runs again."""
-        hz = self.machine.hz
-        if request is None:
-            return ready
-        if isinstance(request, Sleep):
-            jiffies = -(-int(request.ms * hz) // 1000) if request.ms * hz % 1000 else int(request.ms * hz) // 1000
-            now = ready * hz // PS_PER_S
-            return max(ready, self._tick_ps(self._expiry(now, jiffies) if request.wheel else now + max(1, jiffies)))
-        if request.ps <= ready:
-            return ready
-        now = ready * hz // PS_PER_S
-        return max(ready, self._tick_ps(self._expiry(now, -(-(request.ps - self._tick_ps(now)) * hz // PS_PER_S))))
-
-    def _step(self, thread: Daemon) -> None:
-        """Let a thread run to its next yield, then account and schedule it."""
-        self.current, thread.spent_ps = thread, 0.0
-        request = next(thread.steps, self.parked)
-        spent, self.current = round(thread.spent_ps), None
-        if thread.tenant is None:
-            self.cpu_ps[thread.name] += spent
-            if self.shared_cpus and spent:
-                spent = self._preempt(spent)
-        thread.running_until = self.now_ps + spent
-        if isinstance(request, Parked):
-            thread.parked = True
-        else:
-            self._schedule(thread, self._wake_time(request, thread.running_until))
-
-    def _preempt(self, spent: int) -> int:
-        """A kernel thread on the tenants' CPUs: it takes its time from them, and gets a fair share with n busy threads."""
-        busy = [tenant for tenant in self.tenants if not tenant.finished]
-        threads = sum(tenant.threads for tenant in busy)
-        if not threads:
-            return spent
-        for tenant in busy:
-            self._stall(tenant, spent / threads)
-        return spent * (threads + 1) // threads
-
-    def _check_wake_words(self) -> None:
-        for thread in self.daemons:
-            if thread.wake_word is not None and thread.parked and self.mm.node[thread.wake_word[0], KSWAPD_WAKE]:
-                self.wake(thread)
-
-    def run(self) -> None:
-        """Run until every tenant has done its work."""
-        solve_latency(self.mix, self.other_ps, self.params, self.latency, self.node_params, self.mm.traffic, self.factor, self.cost)
-        while not all(tenant.finished for tenant in self.tenants):
-            deadline = self._events[0][0] if self._events else FOREVER
-            self._advance(deadline)
-            self._run_events()
-
-    def _run_events(self) -> None:
-        busy = [int(self.state[tenant.index, CLOCK]) for tenant in self.tenants if not tenant.finished]
-        clock = min(busy) if busy else int(self.state[:, CLOCK].max())
-        self.now_ps = max(self.now_ps, min(clock, self._events[0][0]) if self._events else clock)
-        while self._marks and self._marks[0][0] <= self.tenants[0].touches:
-            heapq.heappop(self._marks)[2]()
-        self._check_wake_words()
-        while self._events and self._events[0][0] <= clock:
-            at, _, ticket, thread = heapq.heappop(self._events)
-            self.now_ps = max(self.now_ps, at)
-            self.mm.setting[NOW_MS] = self.now_ps // PS_PER_MS
-            if not busy:
-                return
-            if isinstance(thread, Daemon):
-                if thread.ticket == ticket:
-                    self._step(thread)
-            else:
-                thread()
-            self._check_wake_words()
-
-    def every_ms(self, ms: int, action: Callable[[], None]) -> None:
-        """Call `action` at every multiple of `ms` (instruments; costs nothing in virtual time)."""
-
-        def again() -> None:
-            action()
-            self._schedule(again, (self.now_ps // (ms * PS_PER_MS) + 1) * ms * PS_PER_MS)
-
-        self._schedule(again, ms * PS_PER_MS)
-
-    def _limit(self, tenant: Tenant) -> int:
-        """Touches that the tenant may make before Python must look: a mark, its duty cycle, its end."""
-        done, limit = tenant.touches, tenant.feed.layout.accesses
-        if tenant.index == 0 and self._marks:
-            limit = min(limit, max(done + 1, self._marks[0][0]))
-        if tenant.busy_touches:
-            limit = min(limit, (done // tenant.busy_touches + 1) * tenant.busy_touches)
-        return limit - done
-
-    def _advance(self, deadline: int) -> None:
-        before = self.state[:, TOUCH].copy()
-        if len(self.tenants) == 1:
-            self._advance_alone(self.tenants[0], deadline)
-        else:
-            self._advance_together(deadline)
-        for tenant in range(len(before)):
-            if self.state[tenant, TOUCH] == before[tenant]:
-                continue
-            first = tenant * len(self.mm.node)
-            self.mm.lru[first : first + len(self.mm.node), MM_USED] = 1  # lru_gen_use_mm: the address space has run
-
-    def _advance_alone(self, tenant: Tenant, deadline: int) -> None:
-        state = self.state
-        while state[0, CLOCK] < deadline and not tenant.finished:
-            marked = self._limit(tenant)
-            words, count = tenant.feed.window(tenant.touches, marked)
-            served, reason = run_alone(self.engine_addresses, words, count, deadline)
-            if self._pause(tenant) or reason == LOG_FULL or served == marked:
-                return
-
-    def _pause(self, tenant: Tenant) -> bool:
-        """At the end of a busy phase the tenant sleeps; True if it did."""
-        if not tenant.busy_touches or tenant.touches % tenant.busy_touches or tenant.finished:
-            return False
-        self.state[tenant.index, CLOCK] += tenant.idle_ps
-        tenant.slept_ps += tenant.idle_ps
-        return True
-
-    def _advance_together(self, deadline: int) -> None:
-        """Several tenants: each up to the next quantum in turn, in an order that rotates; then the quantum is solved for all."""
-        limit = min(deadline, int(self.quantum[NEXT_PS]))
-        turn = int(self.quantum[NEXT_PS] // QUANTUM_PS) % len(self.tenants)
-        for tenant in self.tenants[turn:] + self.tenants[:turn]:
-            self._advance_one(tenant, limit)
-        waiting = [int(self.state[t.index, CLOCK]) for t in self.tenants if not t.finished]
-        now = min(waiting) if waiting else limit
-        if now >= self.quantum[NEXT_PS]:
-            close_for_all(self.engine_addresses, now)
-
-    def _advance_one(self, tenant: Tenant, limit: int) -> None:
-        t = tenant.index
-        while self.state[t, CLOCK] < limit and not tenant.finished:
-            marked = self._limit(tenant)
-            words, count = tenant.feed.window(tenant.touches, marked)
-            served, reason = run_one(self.engine_addresses, t, words, count, limit)
-            self._pause(tenant)
-            if reason == LOG_FULL or served == marked:
-                return
-
-

@@ -12,7 +12,7 @@ from klrubench.engine.bits import GEN_MASK, REFERENCED, WORKINGSET
 from klrubench.engine.jit import njit_inline
 from klrubench.mm.lru import list_add, list_del, list_head, set_generation
 from klrubench.mm.mglru.bloom import bloom_reset
-from klrubench.mm.mglru.walk import DONE, FAST, FORCE, SEQ, SLOTS, YOUNG, visit
+from klrubench.mm.mglru.walk import DONE, FORCE, SEQ, SLOTS, YOUNG, visit
 from klrubench.mm.state import (
     MAX_NR_GENS,
     MAX_SEQ,
@@ -120,8 +120,8 @@ def try_to_inc_max_seq(mm, lruvec, memcg, node, force_scan, walk):
         nothing = np.empty(0, np.uint32)
         while visit(mm, walk, memcg, lruvec, node, True, nothing) != DONE:
             pass
-    mm.stat[PGAGING_PTE] += walk[SLOTS]
-    mm.stat[PGAGING_YOUNG] += walk[YOUNG] + walk[FAST]
+    mm.stat[PGAGING_PTE] += walk[SLOTS] - walk[YOUNG]  # PTEs of other nodes included, accessed or not
+    mm.stat[PGAGING_YOUNG] += walk[YOUNG]
     inc_max_seq(mm, lruvec)
     return True
 

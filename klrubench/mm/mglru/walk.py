@@ -61,7 +61,6 @@ def report_young(mm, walk, page, lruvec, node, out):
     """An accessed entry of this node: clear it, update the generation, report the page if there is room to."""
     mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
     walk[YOUNG] += 1
-    walk[TABLE_YOUNG] += 1
     walk[BATCHED] += folio_update_gen(mm, page, lruvec)
     if len(out) > 0:
         out[walk[REPORTED]] = page
@@ -91,7 +90,7 @@ def next_accessed(mm, page, last):
 def pte_pass(mm, walk, first, last, lruvec, node, out):
     """Visit the PTEs of ids first .. last - 1 (one table); returns the id to go on with, `last` if through."""
     page = next_accessed(mm, first, last)
-    fast = np.int64(0)
+    fast, before = np.int64(0), walk[YOUNG]
     while page < last:
         if np.int64(mm.pte[page] & np.uint8(NODE_MASK)) != node or not mm.folio[page] & np.uint8(GEN_MASK):
             fast += 1
@@ -100,6 +99,7 @@ def pte_pass(mm, walk, first, last, lruvec, node, out):
             break
         page = next_accessed(mm, page + 1, last)
     walk[FAST] += fast
+    walk[TABLE_YOUNG] += walk[YOUNG] - before
     walk[SLOTS] += page - first
     walk[TABLE_TOTAL] += page - first
     return page

@@ -1,0 +1,231 @@
+"""Virtual time: threads as generators, an event queue, and tenants that advance between deadlines."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from klrubench.engine.access import CLOCK, LOG_FULL, TENANT_WORDS, TOUCH
+from klrubench.engine.latency import QUANTUM_PS, solve_latency
+from klrubench.engine.quantum import NEXT_PS, close_for_all, run_alone, run_one
+from klrubench.mm.state import KSWAPD_WAKE, NODE_COLUMNS, NOW_MS
+
+if TYPE_CHECKING:
+    from klrubench.simulate.tenant import Tenant
+
+PS_PER_MS = 1_000_000_000
+PS_PER_S = 1_000_000_000_000
+FOREVER = 1 << 62
+
+
+class Parked:
+    """Yielded by a daemon that waits to be woken."""
+
+
+@dataclass(frozen=True)
+class Sleep:
+    """Yielded by a daemon: sleep so many milliseconds after the work is done (`wheel`: rounded as the timer wheel does)."""
+
+    ms: float
+    wheel: bool = True
+
+
+@dataclass(frozen=True)
+class Until:
+    """Yielded by a daemon: sleep until a time, rounded by the timer wheel; no sleep if it has passed."""
+
+    ps: int
+
+
+@dataclass
+class Daemon:
+    """A kernel thread, or work done in a tenant's context (`tenant`)."""
+
+    name: str
+    steps: Iterator[Any]
+    tenant: Tenant | None
+    parked: bool = False
+    running_until: int = 0
+    spent_ps: float = 0.0
+    wake_word: tuple[int, int] | None = None
+    ticket: int = 0
+
+
+class Scheduler:
+    """The loop of a run, mixed into `System`, which owns the state that it works on."""
+
+    parked = Parked()
+
+    def _start_clock(self) -> None:
+        """Make the queues; called once, before the first thread is started."""
+        self.now_ps = 0
+        self.daemons: list[Daemon] = []
+        self.current: Daemon | None = None
+        self._events: list[tuple[int, int, int, Any]] = []
+        self._order = 0
+        self._marks: list[tuple[int, int, Callable[[], None]]] = []
+        self._sleepers: list[Daemon] = []
+
+    def _watch(self) -> None:
+        """Views of the few words that the loop reads at every stop: a tenth of the price of indexing the arrays."""
+        self._words = memoryview(self.state).cast("B").cast("q")
+        self._nodes = memoryview(self.mm.node).cast("B").cast("q")
+        self._now_ms = memoryview(self.mm.setting)
+
+    def _schedule(self, thread: Any, at_ps: int) -> None:
+        self._order += 1
+        if isinstance(thread, Daemon):
+            thread.ticket = self._order
+        heapq.heappush(self._events, (at_ps, self._order, self._order, thread))
+
+    def _expiry(self, now: int, delta: int) -> int:
+        """Jiffy at which a timer armed at jiffy `now` for `delta` fires (calc_wheel_index: 64 slots a level, 8 times coarser each)."""
+        expires, level = now + max(0, delta), 0
+        while level < 8 and delta >= 63 << (3 * level):
+            level += 1
+        shift = 3 * level
+        return ((expires + (1 << shift)) >> shift) << shift
+
+    def _tick_ps(self, jiffy: int) -> int:
+        return jiffy * PS_PER_S // self.machine.hz
+
+    def _wake_time(self, request: Any, ready: int) -> int:
+        """When a thread that yielded `request`, done with its work at `ready`, runs again."""
+        hz = self.machine.hz
+        if request is None:
+            return ready
+        if isinstance(request, Sleep):
+            jiffies = -(-int(request.ms * hz) // 1000) if request.ms * hz % 1000 else int(request.ms * hz) // 1000
+            now = ready * hz // PS_PER_S
+            return max(ready, self._tick_ps(self._expiry(now, jiffies) if request.wheel else now + max(1, jiffies)))
+        if request.ps <= ready:
+            return ready
+        now = ready * hz // PS_PER_S
+        return max(ready, self._tick_ps(self._expiry(now, -(-(request.ps - self._tick_ps(now)) * hz // PS_PER_S))))
+
+    def _step(self, thread: Daemon) -> None:
+        """Let a thread run to its next yield, then account and schedule it."""
+        self.current, thread.spent_ps = thread, 0.0
+        request = next(thread.steps, self.parked)
+        spent, self.current = round(thread.spent_ps), None
+        if thread.tenant is None:
+            self.cpu_ps[thread.name] += spent
+            if self.shared_cpus and spent:
+                spent = self._preempt(spent)
+        thread.running_until = self.now_ps + spent
+        if isinstance(request, Parked):
+            thread.parked = True
+        else:
+            self._schedule(thread, self._wake_time(request, thread.running_until))
+
+    def _preempt(self, spent: int) -> int:
+        """A kernel thread on the tenants' CPUs: it takes its time from them, and gets a fair share with n busy threads."""
+        busy = [tenant for tenant in self.tenants if not tenant.finished]
+        threads = sum(tenant.threads for tenant in busy)
+        if not threads:
+            return spent
+        for tenant in busy:
+            self._stall(tenant, spent / threads)
+        return spent * (threads + 1) // threads
+
+    def _check_wake_words(self) -> None:
+        for thread in self._sleepers:
+            if thread.parked and thread.wake_word is not None and self._nodes[thread.wake_word[0] * NODE_COLUMNS + KSWAPD_WAKE]:
+                self.wake(thread)
+
+    def run(self) -> None:
+        """Run until every tenant has done its work."""
+        solve_latency(self.mix, self.other_ps, self.params, self.latency, self.node_params, self.mm.traffic, self.factor, self.cost)
+        while not all(tenant.finished for tenant in self.tenants):
+            deadline = self._events[0][0] if self._events else FOREVER
+            self._advance(deadline)
+            self._run_events()
+
+    def _run_events(self) -> None:
+        """Run every thread whose time has come: all tenants have reached it."""
+        events, words = self._events, self._words
+        busy = [words[tenant.index * TENANT_WORDS + CLOCK] for tenant in self.tenants if not tenant.finished]
+        clock = min(busy) if busy else int(self.state[:, CLOCK].max())
+        self.now_ps = max(self.now_ps, min(clock, events[0][0]) if events else clock)
+        while self._marks and self._marks[0][0] <= words[TOUCH]:
+            heapq.heappop(self._marks)[2]()
+        self._check_wake_words()
+        while events and events[0][0] <= clock:
+            at, _, ticket, thread = heapq.heappop(events)
+            self.now_ps = max(self.now_ps, at)
+            self._now_ms[NOW_MS] = self.now_ps // PS_PER_MS
+            if not busy:
+                return
+            if not isinstance(thread, Daemon):
+                thread()
+            elif thread.ticket == ticket:
+                self._step(thread)
+            self._check_wake_words()
+
+    def every_ms(self, ms: int, action: Callable[[], None]) -> None:
+        """Call `action` at every multiple of `ms` (instruments; costs nothing in virtual time)."""
+
+        def again() -> None:
+            action()
+            self._schedule(again, (self.now_ps // (ms * PS_PER_MS) + 1) * ms * PS_PER_MS)
+
+        self._schedule(again, ms * PS_PER_MS)
+
+    def _limit(self, tenant: Tenant) -> int:
+        """Touches that the tenant may make before Python must look: a mark, its duty cycle, its end."""
+        done, limit = tenant.touches, tenant.feed.layout.accesses
+        if tenant.index == 0 and self._marks:
+            limit = min(limit, max(done + 1, self._marks[0][0]))
+        if tenant.busy_touches:
+            limit = min(limit, (done // tenant.busy_touches + 1) * tenant.busy_touches)
+        return limit - done
+
+    def _advance(self, deadline: int) -> None:
+        before = [tenant.touches for tenant in self.tenants]
+        if len(self.tenants) == 1:
+            self._advance_alone(self.tenants[0], deadline)
+        else:
+            self._advance_together(deadline)
+        for tenant, touches in zip(self.tenants, before, strict=True):
+            if tenant.touches != touches:
+                tenant.used[:] = 1  # lru_gen_use_mm: the address space has run
+
+    def _advance_alone(self, tenant: Tenant, deadline: int) -> None:
+        words = self._words
+        while words[CLOCK] < deadline and not tenant.finished:
+            marked = self._limit(tenant)
+            stream, count = tenant.feed.window(words[TOUCH], marked)
+            served, reason = run_alone(self.engine_address, stream, count, deadline)
+            if self._pause(tenant) or reason == LOG_FULL or served == marked:
+                return
+
+    def _pause(self, tenant: Tenant) -> bool:
+        """At the end of a busy phase the tenant sleeps; True if it did."""
+        if not tenant.busy_touches or tenant.touches % tenant.busy_touches or tenant.finished:
+            return False
+        self._words[tenant.index * TENANT_WORDS + CLOCK] += tenant.idle_ps
+        tenant.slept_ps += tenant.idle_ps
+        return True
+
+    def _advance_together(self, deadline: int) -> None:
+        """Several tenants: each up to the next quantum in turn, in an order that rotates; then the quantum is solved for all."""
+        limit = min(deadline, int(self.quantum[NEXT_PS]))
+        turn = int(self.quantum[NEXT_PS] // QUANTUM_PS) % len(self.tenants)
+        for tenant in self.tenants[turn:] + self.tenants[:turn]:
+            self._advance_one(tenant, limit)
+        waiting = [int(self.state[t.index, CLOCK]) for t in self.tenants if not t.finished]
+        now = min(waiting) if waiting else limit
+        if now >= self.quantum[NEXT_PS]:
+            close_for_all(self.engine_address, now)
+
+    def _advance_one(self, tenant: Tenant, limit: int) -> None:
+        t = tenant.index
+        while self.state[t, CLOCK] < limit and not tenant.finished:
+            marked = self._limit(tenant)
+            words, count = tenant.feed.window(tenant.touches, marked)
+            served, reason = run_one(self.engine_address, t, words, count, limit)
+            self._pause(tenant)
+            if reason == LOG_FULL or served == marked:
+                return
