@@ -11,8 +11,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from klrubench.engine.access import (
-    AHEAD, CACHED, CLOCK, DEADLINE, FAULTS, GAP, LOG_FULL, LOG_N, N_CATEGORIES, OP_BINS, OP_EVERY, OP_START, ORIGIN, OUT_OF_WORDS, STALL,
-    TENANT_WORDS, TOUCH, op_bin, run_touches,
+    AHEAD,
+    CACHED,
+    CLOCK,
+    DEADLINE,
+    FAULTS,
+    GAP,
+    LOG_FULL,
+    LOG_N,
+    N_CATEGORIES,
+    OP_BINS,
+    OP_EVERY,
+    OP_START,
+    ORIGIN,
+    OUT_OF_WORDS,
+    STALL,
+    TENANT_WORDS,
+    TOUCH,
+    op_bin,
+    run_touches,
 )  # fmt: skip
 from klrubench.engine.bits import ACCESSED, DIRTY, ID_MASK, NODE_MASK, PMD_OLD, TRAP
 from klrubench.engine.jit import cfunc

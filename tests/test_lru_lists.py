@@ -18,8 +18,28 @@ from klrubench.mm.mglru.walk import AGAIN_FULL, DONE, N_WALK, REPORTED, SEQ, wal
 from klrubench.mm.migrate import demote_isolated, promote
 from klrubench.mm.page_idle import check_idle, set_idle
 from klrubench.mm.state import (
-    DEMOTION_TARGET, FIRST_FRAME, FIRST_HUGE, FREE, HUGE_TOP, MAX_NR_GENS, MAX_SEQ, MIN_SEQ_ANON, MM_USED, NR_PAGES, PGDEMOTE_KSWAPD,
-    PGPROMOTE_SUCCESS, STACK_TOP, TIER, TWO_STEP, VMA_FILE, VMA_MEMCG, VMA_ORDER, WINDOW, WMARK_HIGH, Mm, new_mm,
+    DEMOTION_TARGET,
+    FIRST_FRAME,
+    FIRST_HUGE,
+    FREE,
+    HUGE_TOP,
+    MAX_NR_GENS,
+    MAX_SEQ,
+    MIN_SEQ_ANON,
+    MM_USED,
+    NR_PAGES,
+    PGDEMOTE_KSWAPD,
+    PGPROMOTE_SUCCESS,
+    STACK_TOP,
+    TIER,
+    TWO_STEP,
+    VMA_FILE,
+    VMA_MEMCG,
+    VMA_ORDER,
+    WINDOW,
+    WMARK_HIGH,
+    Mm,
+    new_mm,
 )  # fmt: skip
 from klrubench.mm.vmscan import balance_slice, evict_folios
 from klrubench.simulate.placement import allocate

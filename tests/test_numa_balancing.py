@@ -13,12 +13,37 @@ from hypothesis import strategies as st
 from klrubench.engine.bits import ACCESSED, NODE_MASK, TRAP
 from klrubench.machine import Machine, load_machine
 from klrubench.mm.fault import fault_context
-from klrubench.mm.numa_balancing import FIRST_MEMCG, FOLD, LATENCY_MASK, SPENT_PS, NumaBalancing, numa_hint_fault, scan_memory
+from klrubench.mm.numa_balancing import (
+    FIRST_MEMCG,
+    FOLD,
+    LATENCY_MASK,
+    SPENT_PS,
+    NumaBalancing,
+    numa_hint_fault,
+    scan_memory,
+)
 from klrubench.mm.numa_promotion import adjust_threshold, may_promote, promotion_rules, rate_limited
 from klrubench.mm.state import (
-    CAPACITY, FREE, KSWAPD_WAKE, NB_THRESHOLD_MS, NOW_MS, NUMA_FAULT_PROMOTIONS, NUMA_FREE_BYPASS, NUMA_HINT_FAULTS, NUMA_LIMITED,
-    NUMA_PTE_UPDATES, PGPROMOTE_CANDIDATE, PGPROMOTE_CANDIDATE_NRL, PGPROMOTE_SUCCESS, VMA_ORDER, WAKE_ON_REFUSE, WINDOW, WMARK_HIGH,
-    WMARK_PROMO, Mm, new_mm,
+    CAPACITY,
+    FREE,
+    KSWAPD_WAKE,
+    NB_THRESHOLD_MS,
+    NOW_MS,
+    NUMA_FAULT_PROMOTIONS,
+    NUMA_FREE_BYPASS,
+    NUMA_HINT_FAULTS,
+    NUMA_LIMITED,
+    NUMA_PTE_UPDATES,
+    PGPROMOTE_CANDIDATE,
+    PGPROMOTE_CANDIDATE_NRL,
+    PGPROMOTE_SUCCESS,
+    VMA_ORDER,
+    WAKE_ON_REFUSE,
+    WINDOW,
+    WMARK_HIGH,
+    WMARK_PROMO,
+    Mm,
+    new_mm,
 )  # fmt: skip
 from klrubench.simulate import Options
 from klrubench.simulate.build import build

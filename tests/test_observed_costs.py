@@ -1,4 +1,4 @@
-"""The cost rows of observed/facts.csv: guest instructions, read off the CPU time that threads are charged; and pghot's limits.
+"""The cost rows of observed/facts.csv: guest instructions, read off CPU time charged; and pghot's limits.
 
 Only ratios between these rows mean anything; the emulated machine takes 2 ns for each instruction, so here the counts
 themselves come back. One operation's cost is the time charged for known numbers of it.
@@ -40,6 +40,7 @@ from klrubench.simulate.system import System
 
 FACTS = facts()
 SLOW, TABLE, TABLES = 1, 512, 32
+YOUNG = 192
 
 
 def counted(name: str) -> float:
@@ -124,13 +125,13 @@ def walked(charge: Counter[str]) -> float:
 
 
 def test_klru_walk_costs() -> None:
-    """A pass over 32 more tables: 39 an untouched PTE, 245 a reported one, 82 an accessed one with a page on the fast node."""
-    one_each, half = ((np.arange(TABLES)[:, None] * TABLE + np.arange(n)).ravel() for n in (1, TABLE // 2))
+    """A pass over 32 more tables: 39 an untouched PTE, 245 a reported one, 82 an accessed one on the fast node."""
+    one_each, half = ((np.arange(TABLES)[:, None] * TABLE + np.arange(n)).ravel() for n in (1, YOUNG))
     plan = before_pass([4], one_each) + before_pass([5], half)
     passes = pass_costs(plan)
     nothing, few, many = (walked(charge) for charge in passes[3:6])
     assert (few - nothing) / (TABLES * TABLE) == pytest.approx(counted("klru_walk_unseen"), rel=0.03)
-    extra = TABLES * (TABLE // 2 - 1)
+    extra = TABLES * (YOUNG - 1)
     unseen = counted("klru_walk_unseen")
     assert (many - few) / extra + unseen == pytest.approx(counted("klru_walk_young"), rel=0.01)
     fast = pass_costs(plan, on_fast=TABLES * TABLE)

@@ -110,10 +110,10 @@ def test_less_than_a_spare_gib_asks_the_threshold() -> None:
 def test_hint_fault_hotset_curve(observed: list[tuple[float, Any]]) -> None:
     """hint_fault_hotset.csv from second 3 on: hot pages exactly, others within 10 % of the class; totals within 5 %.
 
-    The bursts of marking fall on other seconds: ours begin at 1.0, 2.9, 5.1, 9.1, 17 and 33 s, the kernel's at about 1.3,
-    3.7, 6.0, 16.3 and 37 s, so that between two bursts the counts differ by up to a burst's worth. Two things that are not
-    recorded make the difference: what marking a PTE takes (32 times that CPU time passes before the next scan), and how
-    many small mappings the program has (from the third sweep on each of them takes a scan of its own).
+    The bursts of marking fall on other seconds: ours begin at 1.0, 2.9, 5.1, 9.1, 17 and 33 s, the kernel's at about
+    1.3, 3.7, 6.0, 16.3 and 37 s, so that between two bursts the counts differ by up to a burst's worth. Two things that
+    are not recorded make the difference: what marking a PTE takes (32 times that CPU time passes before the next scan),
+    and how many small mappings the program has (from the third sweep on each of them takes a scan of its own).
     """
     ours = {round(second): state for second, state in observed}
     for row in curve("hint_fault_hotset.csv"):
@@ -130,7 +130,7 @@ def test_hint_fault_hotset_curve(observed: list[tuple[float, Any]]) -> None:
 
 
 def test_hint_fault_hotset_beginning(observed: list[tuple[float, Any]]) -> None:
-    """What does not depend on when bursts come: nothing before the scan delay, all marked by second 2, hot pages first."""
+    """What does not depend on the bursts: nothing before the scan delay, all marked by second 2, hot pages first."""
     ours = {round(second): state for second, state in observed}
     assert ours[1][0] == (0, 0, 0)
     assert ours[2][1][0] == PAGES
@@ -141,7 +141,7 @@ def test_hint_fault_hotset_beginning(observed: list[tuple[float, Any]]) -> None:
 
 
 def charged(promoting: bool, seed: int = 1) -> tuple[float, int, int]:
-    """(guest instructions charged for hint faults, faults, promotions) of a run where all faults promote, or hardly one."""
+    """(guest instructions charged for hint faults, faults, promotions) of a run where all faults promote, or few."""
     nodes = {"fast_pages": 3 << 18} if promoting else {"fast_pages": 512, "sysctls": {"demotion_enabled": 0}}
     system = hinted(duration_s=6, seed=seed, kernel="6.18", **nodes)
     system.run()
@@ -160,8 +160,8 @@ def test_hint_fault_costs() -> None:
 
 
 CLOSED = {
-    "footprint_gib": 0.25, "rate": 0.0, "compute_ns": 20_000.0, "threads": 1, "mlp": 1.0, "touches": 1, "read_share": 1.0,
-    "placement": "lower",
+    "footprint_gib": 0.25, "rate": 0.0, "compute_ns": 20_000.0, "threads": 1, "mlp": 1.0, "touches": 1,
+    "read_share": 1.0, "placement": "lower",
 }  # fmt: skip
 
 

@@ -87,7 +87,7 @@ def test_gen_untouched(kernel: str) -> None:
 
 
 def test_gen_two_hit() -> None:
-    """6.18: the first walk that finds a page accessed only sets PG_referenced; the second moves it, later ones at once."""
+    """6.18: the first walk that finds a page accessed only sets PG_referenced; the second moves it, a third too."""
     system = memory(8 * TABLE)
     mm, pages = system.mm, np.arange(0, 8 * TABLE, 5)
     flags, seqs = [], []
@@ -123,7 +123,7 @@ def test_bloom_counts_young_against_slots_of_the_mapping() -> None:
 
 
 def test_klru_aging_blocked() -> None:
-    """Aging works before the first klruscand pass; after it the slow lruvec is frozen, forced or not; the fast one is not."""
+    """Aging works before the first klruscand pass; after it the slow lruvec is frozen; the fast one ages on."""
     system = memory(8 * TABLE, "6.17")
     assert [age(system) is not None for _ in range(4)] == [True] * 4
     frozen = int(system.mm.lru[SLOW, MAX_SEQ])
@@ -147,7 +147,7 @@ def test_klru_bloom_inert() -> None:
 
 
 def test_klru_bloom_frozen() -> None:
-    """Aged before klruscand while tables 0..31 were dense: 32..63 stay unseen for ever, 0..31 are visited even at 8 of 512."""
+    """Aged while tables 0..31 were dense: 32..63 are never seen by klruscand, 0..31 are visited even at 8 of 512."""
     system = memory(64 * TABLE, "6.17")
     dense, later = np.arange(32 * TABLE), np.arange(32 * TABLE, 64 * TABLE)
     touch(system, dense)
@@ -176,7 +176,7 @@ def test_klru_force_keeps_pmd() -> None:
 
 
 def test_klru_pmd_steal_fast() -> None:
-    """A klruscand pass hides touched fast pages from the fast node's unforced aging; forced aging or a touch finds all."""
+    """A klruscand pass hides touched fast pages from the fast node's unforced aging, not from a forced one."""
     pages = np.arange(32 * TABLE)
 
     def aged(*steps: str) -> tuple[int, int] | None:
@@ -228,8 +228,8 @@ def edge_memory() -> System:
 def test_klru_edge_posted() -> None:
     """A forced pass over a freshly filled mapping, the program busy on the same CPU.
 
-    The scheduler wants the CPU back at the 1 GiB boundary, the batch restarts empty there, and 256 dense tables later it
-    ends exactly at a table's end, whereupon the rest is lost until the next pass.
+    The scheduler wants the CPU back at the 1 GiB boundary, the batch restarts empty there, and 256 dense tables later
+    it ends exactly at a table's end, whereupon the rest is lost until the next pass.
     """
     machine = emulated(slow_pages=1 << 19, kernel="6.17")
     system = start("klruscand", EDGE, machine=machine, duration_s=12, daemon_cpus="shared")
@@ -268,7 +268,7 @@ def test_klru_duplicates() -> None:
 
 
 def test_a_paused_program_is_never_reported_twice() -> None:
-    """What was scanned before the batch was full has lost its accessed bits: without a touch between nothing repeats."""
+    """What was scanned before the batch was full has lost its accessed bits: without a new touch nothing repeats."""
     system = edge_memory()
     swept = np.arange(FILLER, FILLER + SWEPT)
     for _ in range(3):

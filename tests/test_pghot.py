@@ -15,8 +15,18 @@ from klrubench.engine.bits import ACCESSED, ACTIVE
 from klrubench.mm.numa_promotion import promotion_rules
 from klrubench.mm.pghot import UNKNOWN, UNQUEUED, PghotArrays, pghot_arrays, pop_promote, record_access, record_pages
 from klrubench.mm.state import (
-    KPROMOTED_DROPPED, KPROMOTED_NON_LRU, KPROMOTED_POPPED, KPROMOTED_RIGHT_NODE, NOW_MS, PGHOT_HEAP_FULL, PGHOT_RECORDED,
-    PGPROMOTE_CANDIDATE, PGPROMOTE_SUCCESS, WINDOW, Mm, new_mm,
+    KPROMOTED_DROPPED,
+    KPROMOTED_NON_LRU,
+    KPROMOTED_POPPED,
+    KPROMOTED_RIGHT_NODE,
+    NOW_MS,
+    PGHOT_HEAP_FULL,
+    PGHOT_RECORDED,
+    PGPROMOTE_CANDIDATE,
+    PGPROMOTE_SUCCESS,
+    WINDOW,
+    Mm,
+    new_mm,
 )  # fmt: skip
 from klrubench.simulate.placement import allocate
 from klrubench.simulate.result import check_memory

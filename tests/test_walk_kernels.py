@@ -13,7 +13,22 @@ from hypothesis import strategies as st
 from klrubench.engine.bits import ACCESSED, DIRTY, NODE_MASK, PMD_OLD, REFERENCED, WORKINGSET
 from klrubench.mm.mglru.aging import begin_pass
 from klrubench.mm.mglru.walk import (
-    AGAIN_FULL, AGAIN_VISIT, DONE, FAST, FORCE, LOST, N_WALK, NEXT, PMDS, REPORTED, SEQ, SLOTS, YOUNG, clear_table_young, table_young, walk_mm,
+    AGAIN_FULL,
+    AGAIN_VISIT,
+    DONE,
+    FAST,
+    FORCE,
+    LOST,
+    N_WALK,
+    NEXT,
+    PMDS,
+    REPORTED,
+    SEQ,
+    SLOTS,
+    YOUNG,
+    clear_table_young,
+    table_young,
+    walk_mm,
 )  # fmt: skip
 from klrubench.mm.state import BLOOM_A, MAX_SEQ, MM_SEQ, MM_USED, NR_PAGES, TWO_STEP, Mm, new_mm
 

@@ -13,25 +13,25 @@ from klrubench.engine.jit import njit
 
 
 @intrinsic
-def as_pointer(typingctx: Any, address: Any) -> Any:  # noqa: ARG001
+def as_pointer(typingctx: Any, address: Any) -> Any:
     """An int64 address as a pointer that carray takes."""
     signature = types.voidptr(types.int64)
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], context.get_value_type(types.voidptr))
 
     return signature, codegen
 
 
 @intrinsic
-def call_handler(typingctx: Any, address: Any, context: Any, page: Any, now_ps: Any) -> Any:  # noqa: ARG001
+def call_handler(typingctx: Any, address: Any, context: Any, page: Any, now_ps: Any) -> Any:
     """Call the compiled fault handler `int64 f(int64, int64, int64)` at an address.
 
     (A handler passed as an argument of its own costs 30 us a call of the loop, for looking up its type.)
     """
     signature = types.int64(types.int64, types.int64, types.int64, types.int64)
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         word = ir.IntType(64)
         function = builder.inttoptr(args[0], ir.FunctionType(word, [word, word, word]).as_pointer())
         return builder.call(function, args[1:])

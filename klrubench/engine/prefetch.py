@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 
 
 @intrinsic
-def prefetch(typingctx: Any, array: Any, index: Any) -> Any:  # noqa: ARG001
+def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     """Prefetch `array[index]` for reading, to all cache levels; never faults. 1-D arrays only."""
     signature = types.void(array, types.uint64)
 

@@ -23,6 +23,6 @@ def fault_context(mm: Mm, own: list[np.ndarray]) -> np.ndarray:
 
 
 @cfunc(SIGNATURE)
-def no_fault(context: Any, page: Any, now_ps: Any) -> Any:  # noqa: ARG001
+def no_fault(context: Any, page: Any, now_ps: Any) -> Any:
     """The handler of runs in which nothing is ever marked: a trap costs nothing and is cleared."""
     return 0

@@ -58,7 +58,7 @@ class Kpromoted:
             popped, folios, pages = pop_promote(p, mm, self.node, budget, system.jiffies, self.pghot.rules, system.fold)
             self.wakes += 1
             self.full += popped == budget
-            system.charge_promotions(folios, pages)
+            system.charge_moves("kpromoted_page", folios, pages)
             system.charge(kpromoted_pop=popped - folios)
             system.flush_tlb(folios, FLUSH_FOLIOS)
             yield

@@ -101,9 +101,14 @@ def count_promotion(mm, page, pages):
 
 
 @njit_inline
-def gate_allows(mm, target, pages):
-    """The destination must have high watermark + the folio free; a refusal wakes its kswapd only where the setting says so."""
-    if mm.node[target, FREE] >= mm.node[target, WMARK_HIGH] + pages:
+def gate_allows(mm, target, pages, fold):
+    """The destination must have high watermark + the folio free; a refusal wakes its kswapd only where the setting says so.
+
+    A simulated 2 MiB leaf stands for 1/scale huge pages that come one by one: the gate asks for room for one of them above the
+    watermark, the move itself for room for the leaf.
+    """
+    free = mm.node[target, FREE]
+    if free >= pages and free >= mm.node[target, WMARK_HIGH] + max(np.int64(1), pages // fold):
         return True
     mm.stat[PROMOTE_REFUSED] += pages
     if mm.setting[WAKE_ON_REFUSE]:
@@ -115,7 +120,7 @@ def gate_allows(mm, target, pages):
 def promote(mm, page, target, fold):
     """Gate, isolate, move: returns the 4 KiB pages promoted (0 if refused)."""
     pages = folio_nr_pages(mm, page)
-    if not gate_allows(mm, target, pages):
+    if not gate_allows(mm, target, pages, fold):
         return 0
     if not lru_isolate(mm, page, False):
         return 0
@@ -164,7 +169,7 @@ def promote_many(mm: Mm, pages: Any, target: Any, fold: Any) -> Any:
 def promote_pages(system: System, pages: np.ndarray, target: int) -> int:
     """Asynchronous batched promotion of page ids by the running thread, which pays for it; returns folios promoted."""
     folios, moved = promote_many(system.mm, pages, target, system.fold)
-    system.charge_promotions(folios, moved)
+    system.charge_moves("kpromoted_page", folios, moved)
     system.charge(kpromoted_pop=len(pages) - folios)
     system.flush_tlb(folios, FLUSH_FOLIOS)
     return int(folios)
@@ -183,11 +188,13 @@ def set_residents(system: System, wanted: np.ndarray, charged: bool) -> None:
     for first, last in mm.vma[:, :2]:
         on_top[first:last] = mm.node[mm.pte[first:last] & NODE_MASK, TIER] == 0
     fold = system.fold if charged else 0
-    down = move_many(mm, np.flatnonzero(on_top & ~keep), below, fold, False)
+    falling = np.flatnonzero(on_top & ~keep)
+    down = move_many(mm, falling, below, fold, False)
     rising = wanted[~on_top[wanted]]
     up = move_many(mm, rising, target, fold, True)
     if charged:
-        system.charge(kpromoted_page=up, kswapd_page=down)
+        system.charge_moves("kpromoted_page", len(rising), up)
+        system.charge_moves("kswapd_page", len(falling), down)
         system.flush_tlb(len(rising), FLUSH_FOLIOS)
 
 

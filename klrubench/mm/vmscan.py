@@ -12,9 +12,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from klrubench.engine.bits import ACCESSED, ACCESSED_WORD, ACTIVE, GEN_MASK, IDLE, NODE_MASK, REFERENCED, TABLE_SHIFT, WORKINGSET, YOUNG
+from klrubench.engine.bits import (
+    ACCESSED,
+    ACCESSED_WORD,
+    ACTIVE,
+    GEN_MASK,
+    IDLE,
+    NODE_MASK,
+    REFERENCED,
+    TABLE_SHIFT,
+    WORKINGSET,
+    YOUNG,
+)
 from klrubench.engine.jit import njit, njit_inline
-from klrubench.mm.lru import folio_nr_pages, folio_update_gen, list_add, list_del, list_head, lru_add, lru_isolate, vma_of
+from klrubench.mm.lru import (
+    folio_nr_pages,
+    folio_update_gen,
+    list_add,
+    list_del,
+    list_head,
+    lru_add,
+    lru_isolate,
+    vma_of,
+)
 from klrubench.mm.mglru.aging import should_run_aging, try_to_inc_max_seq, try_to_inc_min_seq
 from klrubench.mm.mglru.bloom import bloom_update
 from klrubench.mm.mglru.walk import DENSE_SHARE, N_WALK
@@ -22,6 +42,7 @@ from klrubench.mm.migrate import demote_isolated
 from klrubench.mm.state import (
     CAPACITY,
     DEMOTE_FAIL,
+    DEMOTE_FOLIOS,
     DEMOTION_TARGET,
     FREE,
     KSWAPD_WAKE,
@@ -57,8 +78,9 @@ MIN_LRU_BATCH = 64  # pages isolated at a time, and the look-around window
 MAX_LRU_BATCH = 4096  # folios examined before others may run
 DEF_PRIORITY = 12
 CHARGED = {
-    PGAGING_PTE: "aging_pte", PGAGING_YOUNG: "aging_young", PGCARRIED: "carry_page", PGSCAN_KSWAPD: "kswapd_scan", PGSTEAL_KSWAPD: "kswapd_page",
+    PGAGING_PTE: "aging_pte", PGAGING_YOUNG: "aging_young", PGCARRIED: "carry_page", PGSCAN_KSWAPD: "kswapd_scan",
 }  # fmt: skip
+WORK = np.array([DEMOTE_FOLIOS, PGSTEAL_KSWAPD, *CHARGED])
 SLICE_PS = 10_000_000_000  # work that kswapd does before others run: one quantum
 
 
@@ -254,8 +276,10 @@ class Kswapd:
         system.daemon("kswapd", self.run, parked=True, wake_word=(self.node, KSWAPD_WAKE))
 
     def target_free(self, system: System) -> int:
-        """Free pages at which the node counts as balanced."""
-        return int(system.mm.node[self.node, WMARK_PROMO if system.balance_to_promo else WMARK_HIGH])
+        """Free pages at which the node counts as balanced: a wake for a 2 MiB folio asks for room for one above the mark."""
+        mark = int(system.mm.node[self.node, WMARK_PROMO if system.balance_to_promo else WMARK_HIGH])
+        order = int(system.mm.vma[:, VMA_ORDER].max())
+        return mark + (1 << order if order else 0)
 
     def run(self, system: System) -> Iterator[Any]:
         """The thread: one loop a wake."""
@@ -276,8 +300,9 @@ class Kswapd:
         price = np.array([system.cost_ps("kswapd_scan"), system.cost_ps("kswapd_page"), SLICE_PS // system.fold], np.int64)
         self.progress[:] = DEF_PRIORITY, 0
         while self.progress[0] >= 1 and mm.node[node, FREE] < self.target_free(system) + batch:
-            before = mm.stat[list(CHARGED)]
+            before = mm.stat[WORK]
             balance_slice(mm, node, system.n_memcgs, self.target_free(system) + batch, price, examine, system.fold, self.walk, self.progress)
-            spent = mm.stat[list(CHARGED)] - before
-            system.charge(**dict(zip(CHARGED.values(), spent, strict=True)))
+            folios, pages, *events = mm.stat[WORK] - before
+            system.charge(**dict(zip(CHARGED.values(), events, strict=True)))
+            system.charge_moves("kswapd_page", folios, pages)
             yield

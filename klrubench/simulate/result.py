@@ -9,7 +9,18 @@ import numpy as np
 
 from klrubench.engine.bits import GEN_MASK, NODE_MASK
 from klrubench.errors import ConservationError
-from klrubench.mm.state import CAPACITY, FREE, MAX_SEQ, MIN_SEQ_ANON, NR_PAGES, VMA_END, VMA_FILE, VMA_MEMCG, VMA_ORDER, VMA_START
+from klrubench.mm.state import (
+    CAPACITY,
+    FREE,
+    MAX_SEQ,
+    MIN_SEQ_ANON,
+    NR_PAGES,
+    VMA_END,
+    VMA_FILE,
+    VMA_MEMCG,
+    VMA_ORDER,
+    VMA_START,
+)
 
 if TYPE_CHECKING:
     from klrubench.mm.state import Mm

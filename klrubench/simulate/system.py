@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from klrubench.engine.access import CLOCK, GAP, N_CATEGORIES, OP_BINS, STALL, TENANT_WORDS
-from klrubench.engine.latency import CACHE_PS, COMPUTE_PS, CPU_SHARE, FOLD, MLP, NODE_COLUMNS, QUANTUM_PS, TENANT_COLUMNS, THREADS
+from klrubench.engine.latency import (
+    CACHE_PS,
+    COMPUTE_PS,
+    CPU_SHARE,
+    FOLD,
+    MLP,
+    NODE_COLUMNS,
+    QUANTUM_PS,
+    TENANT_COLUMNS,
+    THREADS,
+)
 from klrubench.engine.pointer import addresses
 from klrubench.engine.quantum import Engine
 from klrubench.engine.random import stream_key
@@ -240,10 +250,10 @@ class System(Scheduler):
         if self.current is not None:
             self.current.spent_ps += spent
 
-    def charge_promotions(self, folios: int, pages: int) -> None:
-        """Charge asynchronous promotion of folios of 4 KiB or 2 MiB."""
-        huge = (pages - folios) // 511
-        self.charge(kpromoted_page=folios - huge, migrate_2m=huge)
+    def charge_moves(self, cost: str, folios: int, pages: int) -> None:
+        """Charge migration of folios of 4 KiB (at `cost` each) or 2 MiB to the running thread."""
+        huge = (int(pages) - int(folios)) // 511
+        self.charge(**{cost: int(folios) - huge, "migrate_2m": huge})
 
     def charge_tenant(self, tenant: Tenant, **counts: int) -> float:
         """Charge work in a tenant's context to one of its threads; returns its ps. `NAME_once` is not scaled."""

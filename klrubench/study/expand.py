@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from klrubench.params import parse_spec
+from klrubench.study.plugins import policy_source, workload_source
 from klrubench.study.spec import (
     Part,
     RunSpec,
@@ -32,17 +34,28 @@ def specs(question: Question) -> list[RunSpec]:
     Raises:
         UsageError: a name or value that does not exist, in one line.
     """
+    _check_names(question)
+    machines = list(_machines(question))
     policies = [policy_part(text) for text in question.policy]
     workloads = list(_workloads(question))
     options = resolve_options({"daemon_cpus": question.daemon_cpus})
     found: dict[str, RunSpec] = {}
-    for machine in _machines(question):
+    for machine in machines:
         for workload in workloads:
             for first in _first_runs(question, machine, workload, policies, options):
                 for seed in range(1, question.seeds + 1):
                     spec = dataclasses.replace(first, seed=seed)
                     found.setdefault(spec.run_id, spec)
     return list(found.values())
+
+
+def _check_names(question: Question) -> None:
+    """Look all names up before the first plug-in is loaded: a typing error is told at once."""
+    for text in question.policy:
+        policy_source(parse_spec(text)[0])
+    for text in question.workload:
+        workload_source(parse_spec(text)[0])
+    parse_scale(question.scale)
 
 
 def _first_runs(
