@@ -114,7 +114,7 @@ def start(
     mark_windows(system)
     system.state[:, [CLOCK, ORIGIN]] = round(idle_s * 1e12)
     for tenant in system.tenants:
-        tenant.slept_ps = round(idle_s * 1e12)
+        tenant.slept_ps = tenant.asleep_until_ps = round(idle_s * 1e12)
     chosen.start(system)
     system.policy = chosen  # type: ignore[attr-defined]
     return system

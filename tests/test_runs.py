@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,8 @@ def test_the_chunk_is_never_visible_in_other_kinds_of_run(kind: str) -> None:
 
 def test_the_chunk_is_never_visible_with_several_tenants() -> None:
     for policy in POLICIES:
-        results = {as_bytes(run(policy, Neighbours(footprint_gib=0.25), duration_s=4, chunk=chunk, daemon_cpus="shared")) for chunk in (11, 65_536)}
+        pair = Neighbours(footprint_gib=0.25)
+        results = {as_bytes(run(policy, pair, duration_s=3, fold=4, chunk=chunk, daemon_cpus="shared")) for chunk in (11, 65_536)}
         assert len(results) == 1
 
 
@@ -163,7 +165,7 @@ def test_where_all_pages_are_alike_a_policy_is_placement_less_its_cost(policy: s
     emptier = (moved["demoted_pages"] - moved["promoted_pages"]) / moved["pages"]
     noise = math.sqrt(0.25 / (moved["accesses"] / 4))
     assert moved["promoted_pages"] > 1000
-    assert abs(moved["dram_hit_share"] - in_fault * (1 - moved["dram_hit_share"]) - still["dram_hit_share"]) < 4 * noise + max(0.0, emptier) + 0.02 * in_fault
+    assert abs(moved["dram_hit_share"] - in_fault - still["dram_hit_share"]) < 4 * noise + max(0.0, emptier)
     assert moved["time_s"] >= still["time_s"] * (1 - 4 * noise * 0.01)
     assert moved["charged_time_s"] > still["charged_time_s"]
 
@@ -220,7 +222,9 @@ def test_a_page_is_promoted_after_k_sightings_with_no_gap_over_the_window(rate: 
     """Share on the top tier after each pass of 504 ms against the chain: each sighting 1 - e^(-rate x 0.504)."""
     policy = find_policy("klruscand")(interval_ms=500, threshold=threshold, window_ms=window_ms)
     workload = Touched(footprint_gib=0.125, rate=rate, placement="lower")
-    system = build(machine((9, 1), costs=FREE_COSTS), workload, policy, 4, 8, 1, Options(phases=False))
+    roomy = machine(costs=FREE_COSTS)
+    roomy = replace(roomy, nodes=tuple(replace(node, capacity_gib=0.5) for node in roomy.nodes))  # its heap holds half of the pages
+    system = build(roomy, workload, policy, 4, 8, 1, Options(phases=False))
     policy.start(system)
     pages, seen = 1 << 15, []
     system.every_ms(504, lambda: seen.append(float(np.mean((system.mm.pte[:pages] & NODE_MASK) == 0))))
@@ -239,7 +243,7 @@ def test_several_tenants_run_side_by_side(policy: str) -> None:
     result = run(policy, Neighbours(footprint_gib=0.25), fold=4)
     first, second = result.tenants
     assert result.metrics["pages"] == 65_536 + round(0.06 * (1 << 18)) and result.metrics["threads"] == 6
-    assert all(6.0 <= tenant["time_s"] < 7.0 for tenant in (first, second))
+    assert all(5.999 <= tenant["time_s"] < 7.0 for tenant in (first, second))
     if policy == "all_top":
         assert first["dram_hit_share"] == second["dram_hit_share"] == 1.0
 
@@ -269,7 +273,8 @@ def test_a_duty_cycle_sleeps_between_its_busy_phases() -> None:
     watcher = Watcher()
     simulate(machine(), kv(busy_s=1.0, idle_s=3.0, placement="lower"), watcher, 1, duration_s=12, fold=8)
     young = [n for _, n in watcher.passes]
-    assert sum(n == 0 for n in young) >= 0.6 * len(young) and max(young[1:]) > 0
+    asleep = [n for second, n in watcher.passes if 1.01 < second % 4 < 3.99 and int(second % 4 / 0.504) > 2]
+    assert len(asleep) >= 8 and not any(asleep) and min(young[1], young[-1]) > 1000
 
 
 def test_an_open_loop_keeps_its_arrival_rate() -> None:

@@ -171,4 +171,4 @@ def top_pages(system: System) -> int:
     for first, last, order in system.mm.vma[:, [0, 1, 4]]:
         node = system.mm.pte[first:last] & NODE_MASK
         total += int(np.isin(node, system.machine.top_nodes).sum()) << order
-    return total
+    return int(total)

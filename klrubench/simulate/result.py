@@ -41,7 +41,16 @@ class RunResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return dict(vars(self))
+        return {name: plain(value) for name, value in vars(self).items()}
+
+
+def plain(value: Any) -> Any:
+    """The same value without numpy's scalars."""
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [plain(part) for part in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_memory(mm: Mm) -> None:

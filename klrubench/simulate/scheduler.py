@@ -122,7 +122,7 @@ class Scheduler:
 
     def _preempt(self, spent: int) -> int:
         """A kernel thread on the tenants' CPUs: it takes its time from them, and gets a fair share with n busy threads."""
-        busy = [tenant for tenant in self.tenants if not tenant.finished]
+        busy = [tenant for tenant in self.tenants if tenant.running]
         threads = sum(tenant.threads for tenant in busy)
         if not threads:
             return spent
@@ -207,6 +207,7 @@ class Scheduler:
             return False
         self._words[tenant.index * TENANT_WORDS + CLOCK] += tenant.idle_ps
         tenant.slept_ps += tenant.idle_ps
+        tenant.asleep_until_ps = self._words[tenant.index * TENANT_WORDS + CLOCK]
         return True
 
     def _advance_together(self, deadline: int) -> None:

@@ -275,6 +275,6 @@ class System(Scheduler):
                 self.app_ps["tlb flushes"] = self.app_ps.get("tlb flushes", 0.0) + stall * tenant.threads
 
     def _stall(self, tenant: Tenant, ps: float) -> None:
-        if not tenant.finished:
+        if tenant.running:
             self.state[tenant.index, CLOCK] += round(ps)
             self.state[tenant.index, STALL] += round(ps)

@@ -27,6 +27,7 @@ class Tenant:
     pages: int
     system: System
     slept_ps: int = 0
+    asleep_until_ps: int = 0
     busy_touches: int = 0
     idle_ps: int = 0
     used: Any = field(default=None, repr=False)
@@ -48,6 +49,11 @@ class Tenant:
     def finished(self) -> bool:
         """Whether the fixed work is done."""
         return self.system._words[self.index * TENANT_WORDS + TOUCH] >= self.accesses
+
+    @property
+    def running(self) -> bool:
+        """Whether its threads have work and are awake."""
+        return not self.finished and self.system.now_ps >= self.asleep_until_ps
 
     def runtime_ms(self) -> float:
         """CPU time that each thread has had, ms (waiting for memory is CPU time; sleep is not)."""
