@@ -1,4 +1,4 @@
-"""The access loop against a plain-Python twin that takes one touch at a time and knows nothing of blocks or packed counts."""
+"""The access loop against a plain-Python twin that takes one touch at a time, without blocks or packed counts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FOREVER = 1 << 62
 
 @cfunc(SIGNATURE)
 def odd_handler(context: Any, page: Any, now_ps: Any) -> Any:
-    """Counts, stalls by page and time, moves every third page to the next node, asks for a stop at every `c[1]`-th fault."""
+    """Stalls by page and time, moves every third page to the next node, asks for a stop at every `c[1]`-th fault."""
     c = array_i64(context, 5)
     c[0] += 1
     pte = array_u8(c[2], c[3])
@@ -88,9 +88,12 @@ class Outcome:
     stops: list[tuple[int, int, int]] = field(default_factory=list)
 
 
-def make_case(seed: int, n: int, cached: float, traps: float, old: float, gap: bool, log_size: int, op_len: int, stop_every: int) -> Case:
+def make_case(
+    seed: int, n: int, cached: float, traps: float, old: float, gap: bool, log_size: int, op_len: int, stop_every: int
+) -> Case:
     rng = np.random.default_rng(seed)
-    pte = (rng.integers(0, 4, PAGES) | rng.choice([0, ACCESSED], PAGES) | rng.choice([0, DIRTY], PAGES)).astype(np.uint8)
+    flags = rng.choice([0, ACCESSED], PAGES) | rng.choice([0, DIRTY], PAGES)
+    pte = (rng.integers(0, 4, PAGES) | flags).astype(np.uint8)
     pte |= (rng.random(PAGES) < traps).astype(np.uint8) * np.uint8(TRAP)
     pte |= np.repeat((rng.random(TABLES) < old).astype(np.uint8) * np.uint8(PMD_OLD), 512)
     words = rng.integers(0, PAGES, n).astype(np.uint32)
@@ -98,10 +101,10 @@ def make_case(seed: int, n: int, cached: float, traps: float, old: float, gap: b
     words |= (rng.random(n) < 0.3).astype(np.uint32) << np.uint32(31)
     cost = [int(c) for c in rng.integers(1, 900, N_CATEGORIES)]
     span = n * (np.mean(cost) + traps * 500)
-    deadlines = sorted(int(d) for d in rng.random(int(rng.integers(0, 12))) * span) + [FOREVER]
+    deadlines = [*sorted(int(d) for d in rng.random(int(rng.integers(0, 12))) * span), FOREVER]
     return Case(
-        pte, words, cost, deadlines, op_len, int(rng.integers(1, 1200)) if gap else 0, int(rng.integers(0, 5000)) if gap else 0,
-        log_size, stop_every, int(rng.integers(0, 2 * OP_EVERY)),
+        pte, words, cost, deadlines, op_len, int(rng.integers(1, 1200)) if gap else 0,
+        int(rng.integers(0, 5000)) if gap else 0, log_size, stop_every, int(rng.integers(0, 2 * OP_EVERY)),
     )  # fmt: skip
 
 
@@ -167,7 +170,11 @@ def fast_run(case: Case, chunks: np.random.Generator | None) -> Outcome:
     pte = case.pte.copy()
     words = np.zeros(len(case.words) + AHEAD, np.uint32)
     words[: len(case.words)] = case.words
-    tenant, counts, hist = np.zeros(TENANT_WORDS, np.int64), np.zeros(N_CATEGORIES, np.int64), np.zeros(OP_BINS, np.int64)
+    tenant, counts, hist = (
+        np.zeros(TENANT_WORDS, np.int64),
+        np.zeros(N_CATEGORIES, np.int64),
+        np.zeros(OP_BINS, np.int64),
+    )
     tenant[[TOUCH, GAP, ORIGIN]] = case.start_touch, case.gap, case.origin
     context = np.array([0, case.stop_every, pte.ctypes.data, len(pte), BASE], np.int64)
     log, seen, stops = np.zeros((case.log_size, 2), np.int64), [], []
@@ -176,8 +183,8 @@ def fast_run(case: Case, chunks: np.random.Generator | None) -> Outcome:
         left = len(case.words) - at
         n = left if chunks is None else min(left, int(chunks.integers(1, 400)))
         served, reason = run_touches(
-            pte, pte.view(np.uint64), words[at:], n, tenant, counts, np.array(case.cost, np.int64), deadlines[0], case.op_len, hist,
-            odd_handler.address, context.ctypes.data, BASE, log,
+            pte, pte.view(np.uint64), words[at:], n, tenant, counts, np.array(case.cost, np.int64), deadlines[0],
+            case.op_len, hist, odd_handler.address, context.ctypes.data, BASE, log,
         )  # fmt: skip
         at += served
         if reason == LOG_FULL:
@@ -198,7 +205,8 @@ def fast_run(case: Case, chunks: np.random.Generator | None) -> Outcome:
 
 @settings(deadline=None, max_examples=120)
 @given(
-    seed=st.integers(0, 2**32), n=st.integers(1, 4000), cached=st.sampled_from([0.0, 0.3, 1.0]), traps=st.sampled_from([0.0, 0.02, 0.9]),
+    seed=st.integers(0, 2**32), n=st.integers(1, 4000), cached=st.sampled_from([0.0, 0.3, 1.0]),
+    traps=st.sampled_from([0.0, 0.02, 0.9]),
     old=st.sampled_from([0.0, 0.6, 1.0]), gap=st.booleans(), log_size=st.sampled_from([0, 1, 7, 10_000]),
     op_len=st.sampled_from([1, 2, 8, 127, 128, 512]), stop_every=st.sampled_from([0, 0, 1, 5]),
 )  # fmt: skip
@@ -220,8 +228,8 @@ def test_a_full_fault_log_stops_the_loop_before_the_next_fault() -> None:
     words = np.concatenate([case.words, np.zeros(AHEAD, np.uint32)])
     counts, hist = np.zeros(N_CATEGORIES, np.int64), np.zeros(OP_BINS, np.int64)
     served, reason = run_touches(
-        case.pte, case.pte.view(np.uint64), words, 600, tenant, counts, np.ones(N_CATEGORIES, np.int64), FOREVER, 8, hist,
-        odd_handler.address, 0, BASE, log,
+        case.pte, case.pte.view(np.uint64), words, 600, tenant, counts, np.ones(N_CATEGORIES, np.int64), FOREVER, 8,
+        hist, odd_handler.address, 0, BASE, log,
     )  # fmt: skip
     assert (served, reason) == (0, LOG_FULL)
 
@@ -231,10 +239,27 @@ def test_the_loop_stops_at_the_touch_that_reaches_the_deadline(deadline: int) ->
     """Not one touch earlier or later, whatever the block length."""
     words = np.zeros(2000 + AHEAD, np.uint32)
     pte = np.full(512, ACCESSED, np.uint8)
-    tenant, counts, hist = np.zeros(TENANT_WORDS, np.int64), np.zeros(N_CATEGORIES, np.int64), np.zeros(OP_BINS, np.int64)
+    tenant, counts, hist = (
+        np.zeros(TENANT_WORDS, np.int64),
+        np.zeros(N_CATEGORIES, np.int64),
+        np.zeros(OP_BINS, np.int64),
+    )
     cost = np.array([10, *[5000] * 8], np.int64)
     served, reason = run_touches(
-        pte, pte.view(np.uint64), words, 2000, tenant, counts, cost, deadline, 8, hist, 0, 0, 0, np.zeros((0, 2), np.int64)
+        pte,
+        pte.view(np.uint64),
+        words,
+        2000,
+        tenant,
+        counts,
+        cost,
+        deadline,
+        8,
+        hist,
+        0,
+        0,
+        0,
+        np.zeros((0, 2), np.int64),
     )
     assert reason == DEADLINE
     assert served == -(-deadline // 10)
@@ -242,7 +267,7 @@ def test_the_loop_stops_at_the_touch_that_reaches_the_deadline(deadline: int) ->
 
 
 def test_a_pmd_cleared_over_accessed_pages_is_young_again_after_one_touch() -> None:
-    """The touched page's own bit was set already: only pmd_old tells that the page-walk cache must set the PMD's bit again."""
+    """The touched page's own bit was set already: only pmd_old tells that the PMD's bit must be set again."""
     mm = new_mm([(1024, 0, False, 0)], [1024, 1024], [0, 1], 1, 64)
     mm.pte[:] = 1 | ACCESSED | DIRTY
     clear_table_young(mm, 1)
@@ -250,9 +275,26 @@ def test_a_pmd_cleared_over_accessed_pages_is_young_again_after_one_touch() -> N
     assert (mm.pte & ACCESSED).all()
     words = np.zeros(1 + AHEAD, np.uint32)
     words[0] = 700 | 1 << 31
-    tenant, counts, hist = np.zeros(TENANT_WORDS, np.int64), np.zeros(N_CATEGORIES, np.int64), np.zeros(OP_BINS, np.int64)
+    tenant, counts, hist = (
+        np.zeros(TENANT_WORDS, np.int64),
+        np.zeros(N_CATEGORIES, np.int64),
+        np.zeros(OP_BINS, np.int64),
+    )
     run_touches(
-        mm.pte, mm.pte64, words, 1, tenant, counts, np.ones(N_CATEGORIES, np.int64), FOREVER, 8, hist, 0, 0, 0, np.zeros((0, 2), np.int64)
+        mm.pte,
+        mm.pte64,
+        words,
+        1,
+        tenant,
+        counts,
+        np.ones(N_CATEGORIES, np.int64),
+        FOREVER,
+        8,
+        hist,
+        0,
+        0,
+        0,
+        np.zeros((0, 2), np.int64),
     )
     assert table_young(mm, 1)
     assert not (mm.pte & PMD_OLD).any()

@@ -13,6 +13,7 @@ from scipy import stats
 
 from klrubench.engine import generate as kernels
 from klrubench.engine.masim_config import parse_masim_config
+from klrubench.engine.streams import head_ranks
 from klrubench.errors import KlrubenchError, ParameterError, ScaleError, TraceFormatError
 from klrubench.generate import (
     Part,
@@ -122,7 +123,9 @@ def naive_record(stream_layout: Layout, index: int, record_bytes: int, idle: flo
     if inserts:
         write = naive_write(naive_word(int(stream_key(seed, "writes")), index), cut)
         record = (int(index * (inserts * fold)) - (0 if write else record)) % (records * fold)
-    page = naive_scramble(record // fold, records, int(stream_key(seed, "records"))) * record_bytes // 4096
+    head = 0 if inserts else head_ranks(stream_layout, records * fold, 0.99)
+    folded = record % (head // fold) if record < head else record // fold
+    page = naive_scramble(folded, records, int(stream_key(seed, "records"))) * record_bytes // 4096
     if pages < stream_layout.pages:
         page = naive_scramble(page, stream_layout.pages, int(stream_key(seed, "pages")))
     return page | write

@@ -30,7 +30,15 @@ def curve(load: float, alpha: float, beta: float) -> float:
 class Loop:
     """The closed loop in plain Python: loads of all nodes if the tenants ran at given latency multipliers."""
 
-    def __init__(self, mix: np.ndarray, other: np.ndarray, params: np.ndarray, latency: np.ndarray, nodes: np.ndarray, traffic: np.ndarray) -> None:
+    def __init__(
+        self,
+        mix: np.ndarray,
+        other: np.ndarray,
+        params: np.ndarray,
+        latency: np.ndarray,
+        nodes: np.ndarray,
+        traffic: np.ndarray,
+    ) -> None:
         self.mix, self.other, self.params, self.latency, self.nodes, self.traffic = (
             a.tolist() for a in (mix, other, params, latency, nodes, traffic)
         )
@@ -88,7 +96,14 @@ def random_loop(seed: int, k: int, tenants: int, crowd: float) -> dict[str, np.n
         mix[t, CACHED] = rng.integers(0, 100_000)
     params = np.zeros((tenants, TENANT_COLUMNS))
     for row in params:
-        row[:] = rng.uniform(0, 300_000), rng.uniform(1, 8), 1 + int(crowd * rng.uniform(1, 20)), 2.0 ** rng.integers(0, 8), 10_000, 1
+        row[:] = (
+            rng.uniform(0, 300_000),
+            rng.uniform(1, 8),
+            1 + int(crowd * rng.uniform(1, 20)),
+            2.0 ** rng.integers(0, 8),
+            10_000,
+            1,
+        )
     nodes = np.zeros((k, NODE_COLUMNS))
     for row in nodes:
         row[:] = *(rng.uniform(8, 250, 2) / 1000), rng.uniform(0.05, 0.5), rng.uniform(1, 8)
@@ -100,7 +115,9 @@ def random_loop(seed: int, k: int, tenants: int, crowd: float) -> dict[str, np.n
 
 def solved(loop: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     factor, cost = np.ones(len(loop["nodes"])), np.zeros(loop["mix"].shape, np.int64)
-    solve_latency(loop["mix"], loop["other"], loop["params"], loop["latency"], loop["nodes"], loop["traffic"], factor, cost)
+    solve_latency(
+        loop["mix"], loop["other"], loop["params"], loop["latency"], loop["nodes"], loop["traffic"], factor, cost
+    )
     return factor, cost
 
 
@@ -169,7 +186,7 @@ def test_a_saturated_node_gives_its_bandwidth_and_no_more(read_share: float, thr
 
 @pytest.mark.parametrize(("threads", "open_loop"), [(6, False), (24, False), (96, False), (64, True)])
 def test_latency_does_not_swing_from_quantum_to_quantum(threads: int, open_loop: bool) -> None:
-    """Fed back with a lag it would: here each quantum's multiplier is that of the one before, but for sampling noise."""
+    """Fed back with a lag it would: here a quantum's multiplier is that of the one before, but for sampling noise."""
     values = {"open_loop": True, "rate": 600.0} if open_loop else {}
     factors = run_by_quanta(crowded(threads, "first_touch", **values))[3:]
     assert len(factors) > 10
@@ -207,10 +224,23 @@ def test_migration_uses_bandwidth() -> None:
 def test_a_machine_with_more_bandwidth_is_faster() -> None:
     """The saturated run again with a node of ten times the bandwidth."""
     machine = load_machine("cxl-asic", ratio=(1, 2))
-    wide = replace(machine, nodes=tuple(replace(node, read_gb_s=node.read_gb_s * 10, write_gb_s=node.write_gb_s * 10) for node in machine.nodes))
+    wide = replace(
+        machine,
+        nodes=tuple(
+            replace(node, read_gb_s=node.read_gb_s * 10, write_gb_s=node.write_gb_s * 10) for node in machine.nodes
+        ),
+    )
     clocks = []
     for each in (machine, wide):
-        system = build(each, find_workload("gups")(footprint_gib=2.0, threads=64), find_policy("all_lower")(), 1, 0.2, 64, Options())
+        system = build(
+            each,
+            find_workload("gups")(footprint_gib=2.0, threads=64),
+            find_policy("all_lower")(),
+            1,
+            0.2,
+            64,
+            Options(),
+        )
         system.run()
         clocks.append(int(system.state[0, 0]))
     assert clocks[0] > 2 * clocks[1]

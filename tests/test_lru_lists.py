@@ -1,4 +1,4 @@
-"""MGLRU lists, frames and migration in any order: after every step no page is lost and every counter says what the lists hold."""
+"""MGLRU lists, frames and migration in any order: no page is lost, every counter says what the lists hold."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def list_members(mm: Mm, head: int) -> list[int]:
 
 
 def check_lists(mm: Mm) -> None:
-    """Every folio on one list of its own lruvec and type, inside [min_seq, max_seq]; its flag may be ahead of its list."""
+    """Every folio on one list of its lruvec and type, inside [min_seq, max_seq]; its flag may be ahead of its list."""
     seen: list[int] = []
     for lruvec in range(len(mm.lru)):
         for file in range(2):
@@ -104,7 +104,11 @@ def check_frames(mm: Mm) -> None:
             start, free = int(mm.node[node, first]), int(mm.node[node, top])
             stack = mm.frame_stack[start : start + free].tolist()
             size = CAPACITY[node] >> order
-            mine = [p for p in pages_of(mm) if (mm.pte[p] & NODE_MASK) == node and mm.vma[mm.block_vma[p >> 9], VMA_ORDER] == order]
+            mine = [
+                p
+                for p in pages_of(mm)
+                if (mm.pte[p] & NODE_MASK) == node and mm.vma[mm.block_vma[p >> 9], VMA_ORDER] == order
+            ]
             assert sorted(stack + mm.pfn[mine].tolist()) == list(range(start, start + size))
 
 
@@ -148,7 +152,9 @@ class LruMachine(RuleBasedStateMachine):
             if self.mm.node[self.mm.pte[page] & NODE_MASK, TIER] > 0:
                 free = int(self.mm.node[0, FREE])
                 moved = promote(self.mm, page, 0, 1)
-                assert moved == (512 if self.mm.vma[self.mm.block_vma[page >> 9], VMA_ORDER] else 1) or (moved == 0 and free < 20 + 512)
+                assert moved == (512 if self.mm.vma[self.mm.block_vma[page >> 9], VMA_ORDER] else 1) or (
+                    moved == 0 and free < 20 + 512
+                )
         assert self.top_resident() - before == self.mm.stat[PGPROMOTE_SUCCESS] - count
 
     @rule(pages=pages)
@@ -227,8 +233,8 @@ def test_where_a_folio_lands(two_step: bool) -> None:
     mm = small_memory(two_step)
     both = ACTIVE | WORKINGSET
     landings = [
-        (0, 0, False), (0, ACTIVE, False), (0, both, False), (1, 0, False), (1, WORKINGSET, False), (1, ACTIVE, False), (1, both, False),
-        (1, 0, True), (0, 0, True),
+        (0, 0, False), (0, ACTIVE, False), (0, both, False), (1, 0, False), (1, WORKINGSET, False), (1, ACTIVE, False),
+        (1, both, False), (1, 0, True), (0, 0, True),
     ]  # fmt: skip
     found = [int(folio_seq(mm, 0, file, np.uint8(flags), rotated)) for file, flags, rotated in landings]
     assert found == ([2, 2, 3, 0, 1, 2, 3, 0, 2] if two_step else [2, 3, 3, 1, 1, 3, 3, 0, 2])
@@ -250,7 +256,7 @@ def test_an_access_moves_a_folio_at_its_first_or_second_observation(two_step: bo
 
 
 def test_aging_carries_the_oldest_generation_and_forgets_what_was_seen_of_it() -> None:
-    """Untouched folios keep their generation until it is one of four; then they move one up and lose their reference marks."""
+    """Untouched folios keep their generation until it is one of four; then they move up and lose reference marks."""
     mm, walk = small_memory(True), np.zeros(N_WALK, np.int64)
     allocate(mm, pages_of(mm), np.array([0, 1, 2]))
     mm.pte[:] &= 0xFF ^ ACCESSED

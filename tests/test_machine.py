@@ -41,6 +41,7 @@ COUNTED = {
 NOT_COUNTED = {
     "walk_pmd",
     "kpromoted_pop",
+    "kmigrated_pfn",
     "kswapd_page",
     "kswapd_scan",
     "mark_pte",

@@ -1,4 +1,4 @@
-"""NUMA balancing: the cursor, the threshold controller and the rate limiter against plain Python; hint faults against a Poisson law."""
+"""NUMA balancing: cursor, threshold controller and rate limiter against plain Python; hint faults against a law."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ PS_PER_MS = 1_000_000_000
 CHEAP = {"hint_fault": "0.01x", "hint_fault_promote": "0.001x", "mark_pte": "0.01x", "mark_flush": "0.01x"}
 
 
-# --- the cursor ---------------------------------------------------------------------------------------------------------
+# --- the cursor -----------------------------------------------------------------------------------------------------
 def slow_scan(mm: Mm, memcg: int, offset: int, budget: int, virtual: int, now: int) -> tuple[int, int, int]:
     """task_numa_work, a range at a time and a page at a time; marks in place."""
     updated = seen = 0
@@ -87,16 +87,21 @@ def slow_scan(mm: Mm, memcg: int, offset: int, budget: int, virtual: int, now: i
 
 @settings(deadline=None, max_examples=60)
 @given(
-    seed=st.integers(0, 2**32), lower=st.sampled_from([0.0, 0.01, 0.5, 1.0]), budget=st.integers(1, 3000), factor=st.sampled_from([1, 8]),
+    seed=st.integers(0, 2**32), lower=st.sampled_from([0.0, 0.01, 0.5, 1.0]), budget=st.integers(1, 3000),
+    factor=st.sampled_from([1, 8]),
     vmas=st.lists(st.tuples(st.integers(1, 2500), st.integers(0, 1), st.booleans()), min_size=1, max_size=4),
 )  # fmt: skip
-def test_the_scan_equals_the_twin(seed: int, lower: float, budget: int, factor: int, vmas: list[tuple[int, int, bool]]) -> None:
+def test_the_scan_equals_the_twin(
+    seed: int, lower: float, budget: int, factor: int, vmas: list[tuple[int, int, bool]]
+) -> None:
     """Scan after scan over mixed VMAs: cursor, marks, scan times, PTEs changed and seen."""
     rng = np.random.default_rng(seed)
     layout = [(pages // 40 + 1 if huge else pages, memcg, False, 9 if huge else 0) for pages, memcg, huge in vmas]
     mine, twin = (new_mm(layout, [1 << 20, 1 << 20, 1 << 20], [0, 1, 2], 2, 64) for _ in range(2))
     tables = np.repeat(rng.random(len(mine.pte) >> 9) < lower, 512)
-    mine.pte[:] = np.where(tables, rng.integers(0, 3, len(mine.pte)), 0) | rng.choice([0, TRAP], len(mine.pte), p=[0.9, 0.1])
+    mine.pte[:] = np.where(tables, rng.integers(0, 3, len(mine.pte)), 0) | rng.choice(
+        [0, TRAP], len(mine.pte), p=[0.9, 0.1]
+    )
     twin.pte[:] = mine.pte
     offset = 0
     for step in range(6):
@@ -113,12 +118,17 @@ def test_a_scan_of_2_mib_pages_counts_bytes() -> None:
     assert scan_memory(mm, 0, 0, 1 << 16, 8 << 16, 5) == (128, 128, 128)
 
 
-# --- threshold and rate ---------------------------------------------------------------------------------------------------
+# --- threshold and rate ---------------------------------------------------------------------------------------------
 class Rules:
     """should_numa_migrate_memory with its controller and limiter, in the words of the fact it comes from."""
 
     def __init__(self, default_ms: int, period_ms: int, rate: int, spare: int, capacity: int, promo: int) -> None:
-        self.default, self.period, self.rate, self.spare = default_ms, period_ms, rate, max(spare, capacity // 16) + promo
+        self.default, self.period, self.rate, self.spare = (
+            default_ms,
+            period_ms,
+            rate,
+            max(spare, capacity // 16) + promo,
+        )
         self.threshold, self.period_start, self.count_then = 0, 0, 0
         self.second_start, self.count_at_second = 0, 0
         self.candidates = self.limited = self.bypassed = 0
@@ -155,7 +165,9 @@ class Rules:
     seed=st.integers(0, 2**32), default=st.sampled_from([16, 100, 1000]), rate_mb=st.sampled_from([1, 4, 65_536]),
     fold=st.sampled_from([1, 32]), roomy=st.sampled_from([0.0, 0.01]), pace=st.sampled_from([1, 30, 900]),
 )  # fmt: skip
-def test_threshold_and_rate_limit_equal_the_twin(seed: int, default: int, rate_mb: int, fold: int, roomy: float, pace: int) -> None:
+def test_threshold_and_rate_limit_equal_the_twin(
+    seed: int, default: int, rate_mb: int, fold: int, roomy: float, pace: int
+) -> None:
     """Three thousand decisions at random times and latencies: each answer, the threshold after it, every counter."""
     rng = np.random.default_rng(seed)
     mm = new_mm([(512, 0, False, 0)], [1 << 19, 1 << 19], [0, 1], 1, 64)
@@ -175,7 +187,10 @@ def test_threshold_and_rate_limit_equal_the_twin(seed: int, default: int, rate_m
 
 def test_the_threshold_drifts_to_twice_the_default_under_the_default_limit_and_to_one_step_under_a_tight_one() -> None:
     """64 GiB/s are never reached: + 1/8 a period up to 2000 ms; a limit that always binds: down to 125 ms."""
-    for candidates, expected in ((0, [1125, 1250, 1375, 1500, 1625, 1750, 1875, 2000, 2000]), (10**6, [875, 750, 625, 500, 375, 250, 125, 125])):
+    for candidates, expected in (
+        (0, [1125, 1250, 1375, 1500, 1625, 1750, 1875, 2000, 2000]),
+        (10**6, [875, 750, 625, 500, 375, 250, 125, 125]),
+    ):
         mm = new_mm([(512, 0, False, 0)], [1 << 19, 1 << 19], [0, 1], 1, 64)
         rules, seen = promotion_rules(1000, 60_000, 16, 1), []
         for step in range(len(expected)):
@@ -197,7 +212,7 @@ def test_the_limiter_grants_its_rate_each_second() -> None:
     assert granted == [1024, 1024, 1024]
 
 
-# --- the fault ------------------------------------------------------------------------------------------------------------
+# --- the fault ------------------------------------------------------------------------------------------------------
 class Handler:
     """The compiled handler over a small memory, called as the access loop calls it."""
 
@@ -214,14 +229,19 @@ class Handler:
         return int(numa_hint_fault.ctypes(self.context.ctypes.data, page, now_ms * PS_PER_MS))
 
 
-@pytest.mark.parametrize(("latency", "promoted"), [(0, True), (999, True), (1000, False), (5000, False), (LATENCY_MASK + 1 + 5, True)])
+@pytest.mark.parametrize(
+    ("latency", "promoted"), [(0, True), (999, True), (1000, False), (5000, False), (LATENCY_MASK + 1 + 5, True)]
+)
 def test_a_page_is_promoted_if_its_hint_latency_is_under_the_threshold(latency: int, promoted: bool) -> None:
     """Milliseconds in a field of 21 bits: 35 minutes and 5 ms look like 5 ms."""
     handler = Handler()
     handler.mm.scan_ms[9] = 300
     stall = handler.fault(9, 300 + latency)
     assert (handler.mm.pte[9] & NODE_MASK == 0) == promoted
-    assert stall == (7000 if promoted else 1000) * 2 // 4 and handler.own[SPENT_PS] == (7000 if promoted else 1000) * handler.own[FOLD]
+    assert (
+        stall == (7000 if promoted else 1000) * 2 // 4
+        and handler.own[SPENT_PS] == (7000 if promoted else 1000) * handler.own[FOLD]
+    )
     assert handler.mm.scan_ms[9] == 300 + latency  # the field now holds the time of the fault
     assert handler.own[FIRST_MEMCG + 1] == promoted
     stats = handler.mm.stat[[NUMA_HINT_FAULTS, NUMA_FAULT_PROMOTIONS, PGPROMOTE_SUCCESS]].tolist()
@@ -247,7 +267,7 @@ def test_a_refusal_wakes_kswapd_once_and_asks_the_loop_to_stop() -> None:
     assert handler.mm.stat[PGPROMOTE_SUCCESS] == 0
 
 
-# --- in a run ----------------------------------------------------------------------------------------------------------------
+# --- in a run -------------------------------------------------------------------------------------------------------
 def machine(ratio: tuple[float, float], **sysctls: Any) -> Machine:
     return load_machine("cxl-asic", ratio=ratio, costs=CHEAP, sysctls=sysctls)
 
@@ -263,7 +283,7 @@ def started(where: Machine, duration_s: float, mechanism: NumaBalancing, **value
 
 @pytest.mark.parametrize(("rate", "threshold"), [(0.3, 1000), (1.0, 1000), (2.0, 500), (6.0, 100)])
 def test_one_scan_promotes_by_the_exponential_law(rate: float, threshold: int) -> None:
-    """P(promoted in a scan) = 1 - e^(-rate x threshold) for pages touched at random times at that rate; one scan marks all 256 MiB."""
+    """P(promoted in a scan) = 1 - e^(-rate x threshold) for pages touched at random; one scan marks all 256 MiB."""
     system = started(machine((9, 1)), 2.0, NumaBalancing(hot_threshold_ms=threshold, scan_size_mb=2048), rate=rate)
     system.run()
     system_s = system.state[0, 0] / 1e12
@@ -289,8 +309,10 @@ def test_marks_are_on_lower_tier_pages_only_and_each_fault_takes_one_away() -> N
 
 
 def test_the_scan_period_stays_without_promotions_and_doubles_with_them() -> None:
-    """256 MiB and 16 MiB a scan: 17 windows, 58 ms at least. A full top tier keeps it; successes double it once a sweep up to 3.5 s."""
-    stuck = started(machine((1, 1), demotion_enabled=0), 10.0, (still := NumaBalancing(scan_size_mb=16)), placement="first_touch")
+    """16 MiB a scan: 17 windows of 58 ms. A full top tier keeps that; successes double it once a sweep up to 3.5 s."""
+    stuck = started(
+        machine((1, 1), demotion_enabled=0), 10.0, (still := NumaBalancing(scan_size_mb=16)), placement="first_touch"
+    )
     before = int(stuck.mm.node[0, CAPACITY])
     stuck.run()
     assert stuck.mm.stat[PGPROMOTE_SUCCESS] <= before * 0.2

@@ -77,7 +77,9 @@ class Store:
 
     def pop(self, node: int, budget: int) -> list[int]:
         """Frequencies of the next pops, highest first; which of equals goes first is free."""
-        return sorted((self.records[f].freq for f in self.queue(node) if self.records[f].freq >= self.threshold), reverse=True)[:budget]
+        return sorted(
+            (self.records[f].freq for f in self.queue(node) if self.records[f].freq >= self.threshold), reverse=True
+        )[:budget]
 
 
 def check(p: PghotArrays, store: Store) -> None:
@@ -104,14 +106,24 @@ class PghotMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.p, self.store, self.jiffies = new_arrays(FRAMES, self.threshold, 50, 6), Store(self.threshold, 50, 6), WRAP - 400
+        self.p, self.store, self.jiffies = (
+            new_arrays(FRAMES, self.threshold, 50, 6),
+            Store(self.threshold, 50, 6),
+            WRAP - 400,
+        )
 
     threshold = 2
 
-    @rule(frames=st.lists(st.integers(0, FRAMES - 1), min_size=1, max_size=12), nid=st.integers(-1, TOPS - 1), exempt=st.booleans())
+    @rule(
+        frames=st.lists(st.integers(0, FRAMES - 1), min_size=1, max_size=12),
+        nid=st.integers(-1, TOPS - 1),
+        exempt=st.booleans(),
+    )
     def sight(self, frames: list[int], nid: int, exempt: bool) -> None:
         for frame in frames:
-            assert record_access(self.p, frame, nid, self.jiffies, exempt) == self.store.record(frame, nid, self.jiffies, exempt)
+            assert record_access(self.p, frame, nid, self.jiffies, exempt) == self.store.record(
+                frame, nid, self.jiffies, exempt
+            )
 
     @rule(times=st.integers(1, 9), frame=st.integers(0, FRAMES - 1))
     def sight_often(self, times: int, frame: int) -> None:
@@ -145,7 +157,9 @@ class EagerPghotMachine(PghotMachine):
 
 TestPghotMachine: Any = PghotMachine.TestCase
 TestEagerPghotMachine: Any = EagerPghotMachine.TestCase
-TestPghotMachine.settings = TestEagerPghotMachine.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
+TestPghotMachine.settings = TestEagerPghotMachine.settings = settings(
+    deadline=None, max_examples=60, stateful_step_count=40
+)
 
 
 @settings(deadline=None, max_examples=25)
@@ -159,7 +173,9 @@ def test_a_long_history_pops_in_order_of_frequency(seed: int, cap: int, threshol
         assert record_access(p, frame, -1, 3 * k, False) == store.record(frame, -1, 3 * k, False)
     check(p, store)
     mm, order = new_mm([(512, 0, False, 0)], [512, 512], [0, 1], 1, 64), []
-    while (before := set(np.flatnonzero(p.place != UNKNOWN).tolist())) and pop_promote(p, mm, 0, 1, 9000, promotion_rules(1, 1, 1, 1), 1)[0]:
+    while (before := set(np.flatnonzero(p.place != UNKNOWN).tolist())) and pop_promote(
+        p, mm, 0, 1, 9000, promotion_rules(1, 1, 1, 1), 1
+    )[0]:
         (gone,) = before - set(np.flatnonzero(p.place != UNKNOWN).tolist())
         order.append(store.records.pop(gone).freq)
     assert order == sorted(order, reverse=True)
@@ -223,13 +239,15 @@ def test_popped_records_are_forgotten_and_their_pages_promoted_while_there_is_ro
     mm.setting[NOW_MS] = 2200
     assert pop_promote(p, mm, 0, 400, 2200, rules, 1) == (400, 400, 400)
     assert pop_promote(p, mm, 0, 4000, 2200, rules, 1) == (600, 200, 200)
-    assert mm.stat[PGPROMOTE_SUCCESS] == 600 and mm.stat[KPROMOTED_POPPED] == 1000 and mm.stat[PGPROMOTE_CANDIDATE] == 1000
+    assert (
+        mm.stat[PGPROMOTE_SUCCESS] == 600 and mm.stat[KPROMOTED_POPPED] == 1000 and mm.stat[PGPROMOTE_CANDIDATE] == 1000
+    )
     assert (p.place == UNKNOWN).all() and p.setting[2] == 0
     check_memory(mm)
 
 
 def test_old_records_and_lost_pages_are_dropped() -> None:
-    """Latency at the pop is the record's age; frames without a folio on a list, or on the top tier by now, count as such."""
+    """Latency at the pop is the record's age; frames without a listed folio, or on top by now, count as such."""
     mm, p = small_memory(), new_arrays(1 << 14, 2, 5000, 4096)
     rules = promotion_rules(5000, 60_000, 65_536, 1)
     pages = np.arange(10, dtype=np.uint32)

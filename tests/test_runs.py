@@ -1,104 +1,32 @@
-"""Whole runs on small machines: the same bytes whatever the chunk, the laws, the orderings, and closed forms of what policies can see."""
+"""Whole runs on small machines: the same bytes whatever the chunk, laws, orderings, and every kind of run."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from small_runs import Neighbours, Quarter, Touched, Watcher, kv, machine, run
 
-from klrubench.engine.bits import NODE_MASK
-from klrubench.generate import Part, RangeStream
-from klrubench.machine import Machine, load_machine
-from klrubench.mm import Kpromoted, Pghot, mglru
-from klrubench.policy import Policy
-from klrubench.simulate import Options, RunResult, feed, simulate
-from klrubench.simulate.build import build
-from klrubench.simulate.result import check_memory
+from klrubench.mm import Kpromoted, Pghot
+from klrubench.simulate import RunResult, feed, simulate
 from klrubench.simulate.system import System
-from klrubench.study.plugins import find_policy, find_workload
-from klrubench.workload import Layout, Stream, Vma, Workload
+from klrubench.study.plugins import find_workload
 
 POLICIES = ("klruscand", "numa_balancing", "random_sampling")
-FREE_COSTS = dict.fromkeys(["pghot_record", "pghot_list_element", "heap_push", "kpromoted_page", "kpromoted_pop", "shootdown", "walk_young"], "0.001x")
-
-
-class Touched(Workload):
-    """Uniform touches of the first `part` of memory; the rest is never touched again."""
-
-    part = 1.0
-
-    def stream(self, layout: Layout) -> Stream:
-        return RangeStream(layout, [Part(1.0, 0, max(1, int(layout.pages * self.part)), self.read_share)])
-
-
-class Quarter(Touched):
-    """A working set of a quarter of memory."""
-
-    part = 0.25
-
-
-class Neighbours(Workload):
-    """Two tenants of different size and pace, the second with a file mapping between two anonymous ones."""
-
-    def tenants(self) -> list[Workload]:
-        common = {"placement": self.placement}
-        return [Quarter(footprint_gib=self.footprint_gib, rate=3.0, threads=4, **common), Parts(footprint_gib=0.06, rate=1.0, threads=2, **common)]
-
-
-class Parts(Touched):
-    """Three mappings."""
-
-    def vmas(self, layout: Layout) -> list[Vma]:
-        return [Vma(600), Vma(900, file=True), Vma(layout.pages - 1500)]
-
-    def stream(self, layout: Layout) -> Stream:
-        return RangeStream(layout, [Part(1.0, 0, 600, 0.5)])
-
-
-class Watcher(Policy):
-    """klruscand's walk of the lower tiers with nothing behind it: counts what each pass reports."""
-
-    interval_ms = 500.0
-
-    def start(self, system: System) -> None:
-        self.passes: list[tuple[float, int]] = []
-        system.daemon("watcher", self.scan)
-
-    def scan(self, system: System) -> Iterator[Any]:
-        walker = mglru.WalkObject()
-        while True:
-            wake_ms, young = system.now_ms + self.interval_ms, 0
-            for lruvec in system.lruvecs(tier="lower"):
-                walker.zero()
-                young += sum(len(pages) for pages in mglru.walk(system, lruvec, 1 << 20, walker) if pages is not None)
-            self.passes.append((system.now_ms / 1000, young))
-            yield system.until_ms(wake_ms)
-
-
-def machine(ratio: tuple[float, float] = (1, 2), **options: Any) -> Machine:
-    return load_machine("cxl-asic", ratio=ratio, **options)
-
-
-def run(policy: str, workload: Workload, *, where: Machine | None = None, duration_s: float = 6, fold: int = 16, seed: int = 1, **options: Any) -> RunResult:
-    return simulate(where or machine(), workload, find_policy(policy)(), seed, duration_s=duration_s, fold=fold, options=Options(**options))
-
-
-def kv(**values: Any) -> Workload:
-    return find_workload("kv")(**{"footprint_gib": 0.25, **values})
 
 
 def as_bytes(result: RunResult) -> str:
     return json.dumps(result.to_dict(), sort_keys=True)
 
 
-# --- the same bytes ---------------------------------------------------------------------------------------------------------
+# --- the same bytes -------------------------------------------------------------------------------------------------
 KINDS: dict[str, dict[str, Any]] = {
-    "plain": {}, "open loop": {"open_loop": True}, "duty cycle": {"busy_s": 0.7, "idle_s": 0.4}, "2 MiB pages": {"page": "2m", "placement": "lower"},
+    "plain": {}, "open loop": {"open_loop": True}, "duty cycle": {"busy_s": 0.7, "idle_s": 0.4},
+    "2 MiB pages": {"page": "2m", "placement": "lower"},
 }  # fmt: skip
 
 
@@ -108,7 +36,9 @@ def test_the_chunk_is_never_visible(policy: str, kept: bool, monkeypatch: pytest
     """Words made and served 1, 7, 4096 or 65,536 at a time, from memory or made again: one result."""
     monkeypatch.setattr(feed, "KEEP_WORDS", (1 << 30) if kept else 0)
     feed.forget_feeds()
-    results = {as_bytes(run(policy, kv(footprint_gib=0.125), duration_s=5, chunk=chunk)) for chunk in (1, 7, 4096, 65_536)}
+    results = {
+        as_bytes(run(policy, kv(footprint_gib=0.125), duration_s=5, chunk=chunk)) for chunk in (1, 7, 4096, 65_536)
+    }
     feed.forget_feeds()
     assert len(results) == 1
 
@@ -124,7 +54,10 @@ def test_the_chunk_is_never_visible_in_other_kinds_of_run(kind: str) -> None:
 def test_the_chunk_is_never_visible_with_several_tenants() -> None:
     for policy in POLICIES:
         pair = Neighbours(footprint_gib=0.25)
-        results = {as_bytes(run(policy, pair, duration_s=3, fold=4, chunk=chunk, daemon_cpus="shared")) for chunk in (11, 65_536)}
+        results = {
+            as_bytes(run(policy, pair, duration_s=3, fold=4, chunk=chunk, daemon_cpus="shared"))
+            for chunk in (11, 65_536)
+        }
         assert len(results) == 1
 
 
@@ -133,11 +66,13 @@ def test_a_run_is_a_pure_function_of_its_seed() -> None:
     assert as_bytes(run("klruscand", kv())) != as_bytes(run("klruscand", kv(), seed=2))
 
 
-# --- laws and orderings -------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("policy", [*POLICIES, "random_promotion", "oracle_window", "oracle_static", "first_touch", "all_top", "all_lower"])
+# --- laws and orderings ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "policy", [*POLICIES, "random_promotion", "oracle_window", "oracle_static", "first_touch", "all_top", "all_lower"]
+)
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_every_counter_balances_in_every_kind_of_run(policy: str, kind: str) -> None:
-    """hits + misses = touches; promoted - demoted = change of residents; a page has one frame and one list (the run checks these)."""
+    """hits + misses = touches, here; frames, lists and residents, in the run itself."""
     result = run(policy, kv(**KINDS[kind]), fold=8).metrics
     assert result["misses"] + result["cached"] == result["accesses"]
     assert 0 <= result["hits_top"] <= result["misses"]
@@ -150,14 +85,17 @@ def test_every_counter_balances_in_every_kind_of_run(policy: str, kind: str) -> 
 @pytest.mark.parametrize("workload", ["kv", "gups", "zipf"])
 def test_all_on_the_top_tier_is_fastest_and_all_below_slowest_without_migration(workload: str) -> None:
     where = find_workload(workload)(footprint_gib=0.25, rate=40.0)
-    time = {policy: run(policy, where, duration_s=3).metrics["time_s"] for policy in ("all_top", "oracle_static", "first_touch", "all_lower", *POLICIES)}
+    time = {
+        policy: run(policy, where, duration_s=3).metrics["time_s"]
+        for policy in ("all_top", "oracle_static", "first_touch", "all_lower", *POLICIES)
+    }
     assert time["all_top"] < time["oracle_static"] <= time["first_touch"] < time["all_lower"]
     assert min(time.values()) == time["all_top"]
 
 
 @pytest.mark.parametrize("policy", [*POLICIES, "random_promotion"])
 def test_where_all_pages_are_alike_a_policy_is_placement_less_its_cost(policy: str) -> None:
-    """The hit share is first touch's, but for pages kept free and touches that a fault has just brought up; time is no shorter."""
+    """The hit share is first touch's, but for pages kept free and touches whose own fault has moved the page."""
     workload = find_workload("uniform")(footprint_gib=0.5)
     still = run("first_touch", workload, fold=4, duration_s=8).metrics
     moved = run(policy, workload, fold=4, duration_s=8).metrics
@@ -173,7 +111,9 @@ def test_where_all_pages_are_alike_a_policy_is_placement_less_its_cost(policy: s
 @pytest.mark.parametrize("policy", POLICIES)
 def test_promotions_fade_where_the_working_set_fits(policy: str) -> None:
     """A quarter of memory in use, half of it on the top tier: all of the quarter goes up, then nothing moves."""
-    result = run(policy, Quarter(footprint_gib=0.25, placement="lower", rate=2.0), where=machine((1, 1)), duration_s=36, fold=4)
+    result = run(
+        policy, Quarter(footprint_gib=0.25, placement="lower", rate=2.0), where=machine((1, 1)), duration_s=36, fold=4
+    )
     promoted = np.array(result.series["pgpromote_success"])
     moved = int(result.metrics["promoted_pages"])
     assert moved > 0.98 * result.metrics["pages"] / 4
@@ -181,63 +121,10 @@ def test_promotions_fade_where_the_working_set_fits(policy: str) -> None:
     assert result.metrics["demoted_pages"] == 0 and result.metrics["steady_dram_hit_share"] > 0.98
 
 
-# --- what an accessed bit says -------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("rate", "interval_ms"), [(0.2, 500), (1.0, 500), (1.0, 2000), (5.0, 300)])
-def test_an_accessed_bit_is_set_by_the_exponential_law(rate: float, interval_ms: int) -> None:
-    """P(young) = 1 - e^(-rate x gap): the mean over passes, gaps measured start to start."""
-    watcher, workload = Watcher(), Touched(footprint_gib=0.125, rate=rate, placement="lower")
-    watcher.interval_ms = interval_ms
-    result = simulate(machine(), workload, watcher, 3, duration_s=12, fold=2)
-    pages = result.metrics["pages"] // 2
-    seconds, young = (np.array(column) for column in zip(*watcher.passes, strict=True))
-    assert young[0] == pages  # first touch of fresh memory
-    served = result.metrics["time_s"] / 12  # the touches come slower from the lower tier
-    law = 1 - np.exp(-rate / served * np.diff(seconds))
-    sigma = math.sqrt(float((law * (1 - law)).sum()) / pages) / len(law)
-    assert abs(float(young[1:].mean()) / pages - float(law.mean())) < 4 * sigma + 0.002
-
-
-def chain(p: float, threshold: int, reach: int, passes: int) -> list[float]:
-    """Share promoted after each pass: sightings with probability p, a gap of more than `reach` passes starts again at one.
-
-    The state is (sightings so far, passes since the last); every page starts with the sighting of its first touch.
-    """
-    state, done, shares = {(1, 0): 1.0}, 0.0, [0.0]
-    for _ in range(passes):
-        after: dict[tuple[int, int], float] = {}
-        for (count, idle), share in state.items():
-            seen = count + 1 if idle + 1 <= reach else 1
-            if seen >= threshold:
-                done += share * p
-            else:
-                after[seen, 0] = after.get((seen, 0), 0.0) + share * p
-            after[count, min(idle + 1, reach)] = after.get((count, min(idle + 1, reach)), 0.0) + share * (1 - p)
-        state = after
-        shares.append(done)
-    return shares
-
-
-@pytest.mark.parametrize(("rate", "threshold", "window_ms", "reach"), [(0.4, 2, 1600, 3), (1.0, 3, 1100, 2), (0.8, 2, 600, 1), (0.5, 4, 5000, 9)])
-def test_a_page_is_promoted_after_k_sightings_with_no_gap_over_the_window(rate: float, threshold: int, window_ms: int, reach: int) -> None:
-    """Share on the top tier after each pass of 504 ms against the chain: each sighting 1 - e^(-rate x 0.504)."""
-    policy = find_policy("klruscand")(interval_ms=500, threshold=threshold, window_ms=window_ms)
-    workload = Touched(footprint_gib=0.125, rate=rate, placement="lower")
-    roomy = machine(costs=FREE_COSTS)
-    roomy = replace(roomy, nodes=tuple(replace(node, capacity_gib=0.5) for node in roomy.nodes))  # its heap holds half of the pages
-    system = build(roomy, workload, policy, 4, 8, 1, Options(phases=False))
-    policy.start(system)
-    pages, seen = 1 << 15, []
-    system.every_ms(504, lambda: seen.append(float(np.mean((system.mm.pte[:pages] & NODE_MASK) == 0))))
-    system.run()
-    expected = chain(1 - math.exp(-rate * 0.504), threshold, reach, len(seen))
-    # A look at 504 k ms sees what the passes before it have promoted, the last of them but for the first wakes of kpromoted.
-    for k in range(2, len(seen)):
-        assert abs(seen[k] - expected[k]) < 4 * math.sqrt(0.25 / pages) + 0.004
-    check_memory(system.mm)
-
-
-# --- kinds of run --------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("policy", [*POLICIES, "first_touch", "all_top", "oracle_static", "oracle_window", "random_promotion"])
+# --- kinds of run ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "policy", [*POLICIES, "first_touch", "all_top", "oracle_static", "oracle_window", "random_promotion"]
+)
 def test_several_tenants_run_side_by_side(policy: str) -> None:
     """Each does its own work in its own pages; only the machine's tiers and kernel threads are shared."""
     result = run(policy, Neighbours(footprint_gib=0.25), fold=4)
@@ -258,14 +145,16 @@ def test_tenants_slow_each_other_down_only_by_bandwidth() -> None:
 def test_huge_pages_move_whole_and_keep_moving_when_the_top_tier_is_full() -> None:
     """One report a huge page and pass; a refused one wakes kswapd for a whole folio."""
     for policy in ("klruscand", "numa_balancing"):
-        result = run(policy, kv(footprint_gib=1.0, page="2m", placement="lower", rate=0.02), fold=1, duration_s=30).metrics
+        result = run(
+            policy, kv(footprint_gib=1.0, page="2m", placement="lower", rate=0.02), fold=1, duration_s=30
+        ).metrics
         assert result["promoted_pages"] >= 300 * 512 * 0.5
         assert result["demoted_pages"] > 0
         assert result["promoted_pages"] % 512 == 0
 
 
 def test_a_duty_cycle_sleeps_between_its_busy_phases() -> None:
-    """Half of the work in the time of the whole; the last sleep is not waited for; walks skip an address space that did not run."""
+    """Half of the work in the time of the whole, less the last sleep; walks skip an address space that did not run."""
     workload = kv(busy_s=1.0, idle_s=1.0)
     result = run("all_top", workload, duration_s=6).metrics
     assert result["accesses"] == pytest.approx(run("all_top", kv(), duration_s=6).metrics["accesses"] / 2, rel=1e-3)
@@ -279,7 +168,10 @@ def test_a_duty_cycle_sleeps_between_its_busy_phases() -> None:
 
 def test_an_open_loop_keeps_its_arrival_rate() -> None:
     """Waits absorb the lower tier's latency: all placements take the same time; a closed loop is slower below."""
-    times = {policy: run(policy, kv(open_loop=True, rate=10.0), duration_s=4).metrics["time_s"] for policy in ("all_top", "all_lower", "klruscand")}
+    times = {
+        policy: run(policy, kv(open_loop=True, rate=10.0), duration_s=4).metrics["time_s"]
+        for policy in ("all_top", "all_lower", "klruscand")
+    }
     assert times["all_top"] == pytest.approx(4.0, rel=1e-3)
     assert times["all_lower"] == pytest.approx(times["all_top"], rel=1e-4)
     closed = run("all_lower", kv(rate=10.0), duration_s=4).metrics["time_s"]
@@ -288,7 +180,7 @@ def test_an_open_loop_keeps_its_arrival_rate() -> None:
 
 @pytest.mark.parametrize("policy", ["klruscand", "random_sampling"])
 def test_kernel_threads_on_the_tenants_cpus_cost_time(policy: str) -> None:
-    """Shared: the run is longer by about the threads' CPU time over the tenants' threads, as the charged time of the other says."""
+    """Shared: longer by about the threads' CPU time over the tenants' threads, as the charged time says."""
     spare, shared = (run(policy, kv(), daemon_cpus=cpus).metrics for cpus in ("spare", "shared"))
     assert shared["time_s"] > spare["time_s"]
     assert shared["charged_time_s"] == shared["time_s"]
@@ -296,7 +188,7 @@ def test_kernel_threads_on_the_tenants_cpus_cost_time(policy: str) -> None:
 
 
 def test_pghot_alone_promotes_nothing_of_what_it_was_told() -> None:
-    """Records without kpromoted stay records: the store's gauge counts them, the heap holds the hot ones, no page moves."""
+    """Records without kpromoted stay records: gauges count them, the heap holds the hot ones, no page moves."""
 
     class Told(Watcher):
         def start(self, system: System) -> None:

@@ -1,4 +1,4 @@
-"""The page-table walk against a plain-Python twin that goes PTE by PTE, on random page states, batches, filters and address spaces."""
+"""The page-table walk against its plain-Python twin, on random page states, batches, filters and address spaces."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_walk import BITS, GIB, NODES, SlowWalk
 
 from klrubench.engine.bits import ACCESSED, DIRTY, NODE_MASK, PMD_OLD, REFERENCED, WORKINGSET
 from klrubench.mm.mglru.aging import begin_pass
@@ -22,6 +23,7 @@ from klrubench.mm.mglru.walk import (
     N_WALK,
     NEXT,
     PMDS,
+    REACH,
     REPORTED,
     SEQ,
     SLOTS,
@@ -30,151 +32,23 @@ from klrubench.mm.mglru.walk import (
     table_young,
     walk_mm,
 )  # fmt: skip
-from klrubench.mm.state import BLOOM_A, MAX_SEQ, MM_SEQ, MM_USED, NR_PAGES, TWO_STEP, Mm, new_mm
+from klrubench.mm.state import BLOOM_A, MAX_SEQ, MM_SEQ, MM_USED, TWO_STEP, Mm, new_mm
 
-NODES, BITS = 3, 256
-GIB = 1 << 18
 Vmas = list[tuple[int, int, bool, int]]
 
 
-class SlowWalk:
-    """One walk over one address space, by the entry. It shares nothing with the kernel but the page states it starts from."""
-
-    def __init__(self, mm: Mm, vmas: np.ndarray, memcg: int, node: int, force: bool, posted: bool, batch: int) -> None:
-        self.pte, self.folio = mm.pte.tolist(), mm.folio.tolist()
-        self.vmas = [row for row in vmas.tolist() if row[2] == memcg]
-        lruvec = memcg * NODES + node
-        self.row, self.seq = mm.lru[lruvec].tolist(), int(mm.lru[lruvec, MAX_SEQ])
-        self.filters = [set(np.flatnonzero(mm.bloom[2 * lruvec + k]).tolist()) if mm.lru[lruvec, BLOOM_A + k] else None for k in range(2)]
-        self.node, self.force, self.posted, self.batch, self.two_step = node, force, posted, batch, bool(mm.setting[TWO_STEP])
-        self.at, self.young, self.total = 0, 0, 0  # where to go on; density of the table at hand
-        self.slots = self.fast = self.seen = self.pmds = self.lost = 0
-        self.out: list[int] = []
-
-    def touch(self, page: int, huge: bool) -> None:
-        self.pte[page] |= ACCESSED
-        if not huge:
-            self.mark_table(page >> 9, old=False)
-
-    def mark_table(self, table: int, old: bool) -> None:
-        for page in range(table << 9, (table + 1) << 9):
-            self.pte[page] = self.pte[page] | PMD_OLD if old else self.pte[page] & ~PMD_OLD
-
-    @staticmethod
-    def bits_of(table: int) -> tuple[int, int]:
-        x = (table + 0x9E3779B97F4A7C15) % 2**64
-        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % 2**64
-        x = (x ^ x >> 27) * 0x94D049BB133111EB % 2**64
-        x ^= x >> 31
-        return x % BITS, (x >> 15) % BITS
-
-    def may_be_dense(self, table: int) -> bool:
-        bits = self.filters[self.seq % 2]
-        return bits is None or set(self.bits_of(table)) <= bits
-
-    def observe(self, page: int, pages: int, file: int) -> None:
-        """An access that a page table shows: first mark the folio, then move it to the youngest generation."""
-        flags, old = self.folio[page], (self.folio[page] & 7) - 1
-        if self.two_step and not flags & (REFERENCED | WORKINGSET):
-            self.folio[page] |= REFERENCED
-            return
-        flags = flags & ~REFERENCED | WORKINGSET if self.two_step else flags & ~(REFERENCED | WORKINGSET)
-        new = self.seq % 4
-        self.folio[page] = flags & ~7 | new + 1
-        self.row[NR_PAGES + 2 * old + file] -= pages
-        self.row[NR_PAGES + 2 * new + file] += pages
-
-    def visit(self, page: int, pages: int, file: int) -> bool:
-        """One present entry; True if it filled the batch."""
-        self.slots += 1
-        if not self.pte[page] & ACCESSED:
-            return False
-        if self.pte[page] & NODE_MASK != self.node or not self.folio[page] & 7:
-            self.fast += 1
-            return False
-        self.pte[page] &= ~ACCESSED
-        self.seen += 1
-        self.observe(page, pages, file)
-        if self.batch:
-            self.out.append(page)
-        return bool(self.batch) and len(self.out) == self.batch
-
-    def step(self) -> int:
-        """Go on to the end of a 1 GiB range, a full batch or the end of the address space."""
-        for start, end, _, file, order in self.vmas:
-            if end <= self.at:
-                continue
-            here = max(start, self.at)
-            span = 1 << 9 if order else GIB
-            stop = min(end, (here // span + 1) * span)
-            full = self.huge_range(here, stop, file) if order else self.table_range(here, stop, file)
-            if full:
-                return DONE if self.at < 0 else AGAIN_FULL
-            self.at = stop
-            return AGAIN_VISIT
-        return DONE
-
-    def huge_range(self, here: int, stop: int, file: int) -> bool:
-        for page in range(here, stop):
-            if self.visit(page, 512, file):
-                self.at = page + 1
-                return True
-        return False
-
-    def table_range(self, here: int, stop: int, file: int) -> bool:
-        first: int | None = None  # address of the first PMD whose accessed bit waits to be cleared
-        waiting: list[int] = []
-        while here < stop:
-            table = here >> 9
-            end = min(stop, (table + 1) << 9)
-            self.pmds += 1
-            if not self.force:
-                if self.pte[table << 9] & PMD_OLD:
-                    here = end
-                    continue
-                if first is None:
-                    first = here
-                elif table - (first >> 9) <= 64:
-                    waiting.append(table)
-                else:  # one too far: all are cleared, itself too, and none waits
-                    for other in [first >> 9, *waiting, table]:
-                        self.mark_table(other, old=True)
-                    first, waiting = None, []
-                if not self.may_be_dense(table):
-                    here = end
-                    continue
-            page, full = here, False
-            while page < end and not full:
-                before = self.seen
-                full = self.visit(page, 1, file)
-                self.total += 1
-                self.young += self.seen - before
-                page += 1
-            if full and first is None and page < end:
-                self.at = page
-                return True
-            if self.young * 8 >= self.total and self.filters[(self.seq + 1) % 2] is not None:
-                self.filters[(self.seq + 1) % 2].update(self.bits_of(table))  # type: ignore[union-attr]
-            self.young = self.total = 0
-            if full:
-                self.at = first if first is not None else -1 if self.posted else end
-                self.lost += self.at < 0
-                return True
-            here = end
-        if first is not None:
-            for other in [first >> 9, *waiting]:
-                self.mark_table(other, old=True)
-        return False
-
-
 def random_mm(rng: np.random.Generator, vmas: Vmas, two_step: bool, old: float, filters: bool) -> Mm:
-    """Pages of all kinds: dense, sparse and untouched tables, some around 64 young of 512; pages of other nodes; isolated folios."""
+    """Dense, sparse and untouched tables, some around 64 young of 512; pages of other nodes; isolated folios."""
     mm = new_mm(vmas, [1 << 20] * NODES, [0, 1, 1], 2, BITS)
     n = len(mm.pte)
     share = np.repeat(rng.choice([0.0, 0.004, 0.125, 0.13, 0.6, 1.0], n >> 9), 512)
-    mm.pte[:] = np.where(rng.random(n) < share, ACCESSED, 0) | rng.choice([0, 1, 1, 1, 1, 2], n) | rng.choice([0, DIRTY], n)
+    mm.pte[:] = (
+        np.where(rng.random(n) < share, ACCESSED, 0) | rng.choice([0, 1, 1, 1, 1, 2], n) | rng.choice([0, DIRTY], n)
+    )
     mm.pte[:] |= np.repeat(np.where(rng.random(n >> 9) < old, PMD_OLD, 0), 512).astype(np.uint8)
-    mm.folio[:] = rng.choice([0, 1, 2, 2, 3, 3, 4, 4], n) | rng.choice([0, REFERENCED], n) | rng.choice([0, 0, WORKINGSET], n)
+    mm.folio[:] = (
+        rng.choice([0, 1, 2, 2, 3, 3, 4, 4], n) | rng.choice([0, REFERENCED], n) | rng.choice([0, 0, WORKINGSET], n)
+    )
     for start, end, _, _, order in mm.vma.tolist():
         if order:
             mm.pte[start:end] &= 0xFF ^ PMD_OLD
@@ -186,9 +60,9 @@ def random_mm(rng: np.random.Generator, vmas: Vmas, two_step: bool, old: float, 
     return mm
 
 
-def start_walk(mm: Mm, lruvec: int, force: bool) -> np.ndarray:
+def start_walk(mm: Mm, lruvec: int, force: bool, reach: int = 0) -> np.ndarray:
     walk = np.zeros(N_WALK, np.int64)
-    walk[[FORCE, SEQ]] = force, mm.lru[lruvec, MAX_SEQ]
+    walk[[FORCE, SEQ, REACH]] = force, mm.lru[lruvec, MAX_SEQ], reach
     return walk
 
 
@@ -199,7 +73,14 @@ def touch(mm: Mm, page: int, huge: bool) -> None:
 
 
 def walk_all(
-    mm: Mm, memcg: int, node: int, *, force: bool = False, posted: bool = True, batch: int = 1 << 20, between: Callable[[int], None] | None = None
+    mm: Mm,
+    memcg: int,
+    node: int,
+    *,
+    force: bool = False,
+    posted: bool = True,
+    batch: int = 1 << 20,
+    between: Callable[[int], None] | None = None,
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Walk to the end: reports by flush, and the walk's counters; `between(n)` runs after the n-th full batch."""
     lruvec = memcg * NODES + node
@@ -216,16 +97,33 @@ def walk_all(
     raise AssertionError("the walk does not end")
 
 
-def compare(mm: Mm, rng: np.random.Generator, memcg: int, node: int, force: bool, posted: bool, batch: int, retouch: int) -> None:
+def compare(
+    mm: Mm,
+    rng: np.random.Generator,
+    memcg: int,
+    node: int,
+    force: bool,
+    posted: bool,
+    batch: int,
+    retouch: int,
+    reach: int = 0,
+) -> None:
     """Kernel and twin side by side, with the same pages touched after each visit."""
     lruvec = memcg * NODES + node
-    twin = SlowWalk(mm, mm.vma, memcg, node, force, posted, batch)
-    walk, out = start_walk(mm, lruvec, force), np.empty(batch, np.uint32)
+    twin = SlowWalk(mm, mm.vma, memcg, node, force, posted, batch, reach)
+    walk, out = start_walk(mm, lruvec, force, reach), np.empty(batch, np.uint32)
     for _ in range(400):
         reason = walk_mm(mm, walk, memcg, lruvec, node, posted, out)
         assert reason == twin.step()
         assert out[: walk[REPORTED]].tolist() == twin.out
-        assert walk[[NEXT, SLOTS, FAST, YOUNG, PMDS, LOST]].tolist() == [twin.at, twin.slots, twin.fast, twin.seen, twin.pmds, twin.lost]
+        assert walk[[NEXT, SLOTS, FAST, YOUNG, PMDS, LOST]].tolist() == [
+            twin.at,
+            twin.slots,
+            twin.fast,
+            twin.seen,
+            twin.pmds,
+            twin.lost,
+        ]
         if reason == DONE:
             break
         if reason == AGAIN_FULL:
@@ -249,22 +147,40 @@ def address_spaces(draw: Any) -> Vmas:
     vmas = []
     for _ in range(draw(st.integers(1, 4))):
         huge = draw(st.booleans())
-        vmas.append((draw(st.integers(1, 600)) if huge else draw(sizes), draw(st.integers(0, 1)), draw(st.booleans()), 9 if huge else 0))
+        vmas.append(
+            (
+                draw(st.integers(1, 600)) if huge else draw(sizes),
+                draw(st.integers(0, 1)),
+                draw(st.booleans()),
+                9 if huge else 0,
+            )
+        )
     return vmas
 
 
 @settings(deadline=None, max_examples=120)
 @given(
-    seed=st.integers(0, 2**32), vmas=address_spaces(), two_step=st.booleans(), old=st.sampled_from([0.0, 0.3, 0.9]), filters=st.booleans(),
-    force=st.booleans(), posted=st.booleans(), batch=st.sampled_from([0, 3000, 4096, 40_000, 1 << 20]), retouch=st.sampled_from([0, 40]),
+    seed=st.integers(0, 2**32), vmas=address_spaces(), two_step=st.booleans(), old=st.sampled_from([0.0, 0.3, 0.9]),
+    filters=st.booleans(), force=st.booleans(), posted=st.booleans(),
+    batch=st.sampled_from([0, 3000, 4096, 40_000, 1 << 20]), retouch=st.sampled_from([0, 40]),
+    reach=st.sampled_from([0, 0, 132, 1056, 16_896]),
 )  # fmt: skip
 def test_the_walk_equals_the_twin(
-    seed: int, vmas: Vmas, two_step: bool, old: float, filters: bool, force: bool, posted: bool, batch: int, retouch: int
+    seed: int,
+    vmas: Vmas,
+    two_step: bool,
+    old: float,
+    filters: bool,
+    force: bool,
+    posted: bool,
+    batch: int,
+    retouch: int,
+    reach: int,
 ) -> None:
-    """Reports in order, resume points, page and folio bytes, generation counters, filters and everything that is charged."""
+    """Reports in order, resume points, page and folio bytes, generation counters, filters and what is charged."""
     rng = np.random.default_rng(seed)
     mm = random_mm(rng, vmas, two_step, old, filters)
-    compare(mm, rng, int(rng.integers(0, 2)), int(rng.integers(0, NODES)), force, posted, batch, retouch)
+    compare(mm, rng, int(rng.integers(0, 2)), int(rng.integers(0, NODES)), force, posted, batch, retouch, reach)
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -276,9 +192,14 @@ def test_a_visit_ends_at_each_gib(force: bool) -> None:
 
 
 @settings(deadline=None, max_examples=30)
-@given(seed=st.integers(0, 2**32), tables=st.integers(1, 150), batch=st.integers(2000, 60_000), old=st.sampled_from([0.0, 0.5]))
+@given(
+    seed=st.integers(0, 2**32),
+    tables=st.integers(1, 150),
+    batch=st.integers(2000, 60_000),
+    old=st.sampled_from([0.0, 0.5]),
+)
 def test_no_young_page_is_lost_in_an_unforced_pass(seed: int, tables: int, batch: int, old: float) -> None:
-    """Every page that was young on the node has been reported, once, or keeps its accessed bit; and a touch brings its table back."""
+    """A page young on the node is reported once or keeps its accessed bit; a touch brings its table back."""
     rng = np.random.default_rng(seed)
     mm = random_mm(rng, [(tables * 512, 0, False, 0)], True, old, False)
     before = np.flatnonzero((mm.pte & (ACCESSED | NODE_MASK) == ACCESSED | 1) & (mm.folio & 7 > 0))
@@ -303,8 +224,10 @@ def dense(tables: int) -> Mm:
 
 
 @pytest.mark.parametrize(("batch_tables", "again"), [(80, 14), (66, 0), (58, 58), (256, 58), (65, 65)])
-def test_a_range_swept_without_pause_is_reported_twice_from_the_first_waiting_pmd_on(batch_tables: int, again: int) -> None:
-    """PMDs are cleared 66 at a time; a batch that fills in between goes back to the first that waits: 58 tables for the posted batch."""
+def test_a_range_swept_without_pause_is_reported_twice_from_the_first_waiting_pmd_on(
+    batch_tables: int, again: int
+) -> None:
+    """PMDs are cleared 66 at a time; a batch that fills in between goes back to the first that waits (posted: 58)."""
     tables = batch_tables + 40
     mm = dense(tables)
 
@@ -316,6 +239,26 @@ def test_a_range_swept_without_pause_is_reported_twice_from_the_first_waiting_pm
     lost = again == 0  # the batch filled on the last PTE of a table with no PMD waiting: the rest is lost for the pass
     assert walk[LOST] == lost
     assert sum(map(len, reports)) == (batch_tables if lost else tables + again) * 512
+
+
+@pytest.mark.parametrize("fold", [2, 8, 32, 128])
+def test_the_way_back_scales_with_the_batch(fold: int) -> None:
+    """A range swept without pause at 1/fold: the share reported twice after a full batch is that of the full size."""
+    shares = []
+    for scale in (1, fold):
+        mm, n, sweeps = dense(640 // scale), 640 // scale * 512, []
+        walk, out = (
+            start_walk(mm, 1, False, 0 if scale == 1 else 66 * 512 // scale),
+            np.empty(131_072 // scale - 300 // scale, np.uint32),
+        )
+        while walk_mm(mm, walk, 0, 1, 1, True, out) != DONE:
+            sweeps.append(int(walk[REPORTED]))
+            walk[REPORTED] = 0
+            mm.pte[: out[-1] + 1] |= ACCESSED
+        shares.append((sum(sweeps) + int(walk[REPORTED])) / n)
+        assert not (mm.pte[walk[NEXT] - 1 :] & ACCESSED).any()
+    assert 1.1 < shares[0] < 1.8
+    assert shares[1] == pytest.approx(shares[0], rel=0.03)
 
 
 def test_a_forced_pass_loses_the_rest_where_a_batch_ends_with_a_table() -> None:
@@ -331,7 +274,7 @@ def test_a_forced_pass_loses_the_rest_where_a_batch_ends_with_a_table() -> None:
 
 @pytest.mark.parametrize(("young", "kept"), [(63, False), (64, True)])
 def test_a_table_is_dense_from_64_of_512(young: int, kept: bool) -> None:
-    """The next pass visits it only if one PTE in eight was young; pages of other nodes count as visited, not as young."""
+    """The next pass visits it only if one PTE in eight was young; pages of other nodes count as visited only."""
     mm = dense(2)
     mm.pte[:] = 1
     mm.pte[100 : 100 + young] |= ACCESSED
@@ -345,7 +288,7 @@ def test_a_table_is_dense_from_64_of_512(young: int, kept: bool) -> None:
 
 
 def test_a_pass_is_forced_first_then_pruned_and_skips_the_idle() -> None:
-    """The first pass of a lruvec is forced and keeps PMD bits; an address space that did not run is skipped and its filter kept."""
+    """The first pass is forced and keeps PMD bits; an address space that did not run is skipped, its filter kept."""
     mm = dense(3)
     mm.lru[:, MM_USED] = 1
     walk, seq = start_walk(mm, 1, False), int(mm.lru[1, MAX_SEQ])

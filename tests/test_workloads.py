@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from klrubench.engine.streams import head_ranks
 from klrubench.errors import ParameterError, ScaleError, TraceFormatError, UnknownNameError
 from klrubench.workload import Layout, Workload
 
@@ -107,13 +108,20 @@ def test_uniform_is_uniform() -> None:
     assert stats.chisquare(page_counts(touches(workload("uniform"), where), where)).pvalue > 1e-4
 
 
-def test_zipf_shares_a_page_among_fold_neighbours_in_rank() -> None:
+def test_zipf_deals_out_its_head_and_then_shares_a_page_among_neighbours() -> None:
+    """Ranks touched more than 100 times a second take turns over head / fold pages; `fold` neighbours share each other page."""
     where = layout()
     ranked = np.sort(page_counts(touches(workload("zipf"), where, 1 << 22), where))[::-1]
     law = np.arange(1, where.full_pages + 1.0) ** -0.99
+    head = head_ranks(where, where.full_pages, 0.99)
+    rates = law / law.sum() * where.accesses * where.fold / where.duration_s
+    assert head > where.fold and rates[head - 1] >= 100 > rates[2 * head]
+    dealt = law[:head].reshape(where.fold, -1).sum(axis=0)
+    shared = law[head:].reshape(-1, where.fold).sum(axis=1)
+    expected = np.sort(np.concatenate([dealt, shared]))[::-1] / law.sum()
     for pages in (1, 10, 100, 1000):
-        share = law[: pages * where.fold].sum() / law.sum()
-        assert ranked[:pages].sum() / (1 << 22) == pytest.approx(share, abs=4e-3)
+        assert ranked[:pages].sum() / (1 << 22) == pytest.approx(expected[:pages].sum(), abs=4e-3)
+    assert expected[0] < 0.6 * law[: where.fold].sum() / law.sum()
 
 
 @pytest.mark.parametrize(("mix", "share"), [("a", 0.5), ("b", 0.95), ("c", 1.0), ("d", 0.95)])

@@ -1,4 +1,4 @@
-"""One tenant alone: the access loop with the 10 ms quanta solved inside, so that Python is not asked 100 times a second."""
+"""The access loop with the 10 ms quanta solved inside, for one tenant and for several: Python is not asked 100 times a second."""
 
 from __future__ import annotations
 
@@ -6,13 +6,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from klrubench.engine.access import CLOCK, LOG_FULL, N_CATEGORIES, OUT_OF_WORDS, run_touches
+from klrubench.engine.access import AHEAD, CLOCK, LOG_FULL, N_CATEGORIES, OUT_OF_WORDS, run_touches
 from klrubench.engine.jit import njit, njit_inline
 from klrubench.engine.latency import QUANTUM_PS, solve_latency
-from klrubench.engine.pointer import array_f64, array_i64, array_u8, array_u64, cube_f64, table_f64, table_i64
+from klrubench.engine.pointer import (
+    array_f64,
+    array_i64,
+    array_u8,
+    array_u32,
+    array_u64,
+    cube_f64,
+    table_f64,
+    table_i64,
+)
 
 # int64 state of the quantum clock
 NEXT_PS, START_PS = range(2)
+# int64 columns of a tenant's span of stream: address of its next word, words before Python must look (FINISHED: its work is done)
+WORD_AT, WORDS_LEFT = range(2)
+FINISHED = -1
+# int64 state of a round over the tenants: how many have had their turn; whether the turn now is over; whether Python must look at the end
+HAD_TURN, OVER, LOOK = range(3)
 
 
 @njit
@@ -106,16 +120,54 @@ def run_tenant(e, t, words, n_words, deadline):
     )  # fmt: skip
 
 
-@njit
-def run_one(address, t, words, n_words, deadline):
-    """Serve touches of one of several tenants; quanta are closed by the caller, for all of them."""
-    return run_tenant(engine_at(address), t, words, n_words, deadline)
+@njit_inline
+def take_turn(e, t, spans, limit):
+    """One tenant up to `limit` or the end of its words; why it stopped."""
+    words = array_u32(spans[t, WORD_AT], spans[t, WORDS_LEFT] + AHEAD)
+    served, reason = run_tenant(e, t, words, spans[t, WORDS_LEFT], limit)
+    spans[t, WORD_AT] += 4 * served
+    spans[t, WORDS_LEFT] -= served
+    return reason
 
 
 @njit
-def close_for_all(address, now_ps):
-    """Close a quantum of several tenants."""
-    close_quantum(engine_at(address), now_ps)
+def run_together(address, spans, turns, deadline):
+    """Serve several tenants up to `deadline`: each up to the next quantum in turn, in an order that rotates, then it is solved for all.
+
+    Args:
+        spans: i64 [t, 2], the stream of each tenant. turns: i64 [3], where the round stands.
+    Returns:
+        The tenant that has run out of words: call again when it has new ones. -1 at the end of a round, when all have reached
+        `deadline` or Python must look.
+    """
+    e = engine_at(address)
+    n = len(spans)
+    while True:
+        limit = min(deadline, e.quantum[NEXT_PS])
+        first = e.quantum[NEXT_PS] // QUANTUM_PS % n
+        while turns[HAD_TURN] < n:
+            t = (first + turns[HAD_TURN]) % n
+            if spans[t, WORDS_LEFT] == 0:
+                return t
+            if not turns[OVER] and spans[t, WORDS_LEFT] > 0 and e.tenants[t, CLOCK] < limit:
+                if take_turn(e, t, spans, limit) == LOG_FULL:
+                    turns[OVER] = turns[LOOK] = 1
+                if spans[t, WORDS_LEFT] == 0:
+                    return t
+            turns[OVER] = 0
+            turns[HAD_TURN] += 1
+        turns[HAD_TURN] = 0
+        now = np.int64(-1)
+        for t in range(n):
+            if spans[t, WORDS_LEFT] != FINISHED:
+                now = e.tenants[t, CLOCK] if now < 0 else min(now, e.tenants[t, CLOCK])
+        if now < 0:
+            now = limit
+        if now >= e.quantum[NEXT_PS]:
+            close_quantum(e, now)
+        if turns[LOOK] or now >= deadline:
+            turns[LOOK] = 0
+            return np.int64(-1)
 
 
 @njit

@@ -27,11 +27,33 @@ __all__ = ["Part", "PhaseStream", "RangeStream", "RecordStream", "SweepStream", 
 
 BLOCK = 1 << 16  # touches that pass through all kernels while they are in the L2 cache
 PAGE_BYTES = 4096
+HEAD_RATE = 100.0  # touches a second
 
 
 def scattered(layout: Layout) -> Scramble:
     """The order in which this run's pages lie in the address space: number j of a stream is page `permutation()[j]`."""
     return Scramble(layout.pages, stream_key(layout.seed, "pages"))
+
+
+def head_ranks(layout: Layout, ranks: int, exponent: float) -> int:
+    """How many of the first ranks are dealt out among simulated pages instead of sharing one with their neighbours.
+
+    Neighbours in rank would put a fifth of a Zipf stream on one page (the first 32 of 2^25 records), and where that page happens to lie
+    would decide a run. Ranks touched more than HEAD_RATE times a second are alike to anything that looks every few milliseconds or
+    less often: dealt out, they keep their number, their share and a rate beyond that line, and the largest page takes about what the
+    hottest rank takes at full size. A power of two above `layout.fold`, or 0 for none.
+    """
+    if layout.fold == 1 or exponent == 0:
+        return 0
+    known = np.arange(1, min(ranks, 1 << 14) + 1, dtype=np.float64)
+    total = float((known**-exponent).sum())
+    if ranks > len(known):  # the rest as an integral: off by less than 1e-4 of the sum
+        low, high = len(known) + 0.5, ranks + 0.5
+        total += np.log(high / low) if exponent == 1 else (high ** (1 - exponent) - low ** (1 - exponent)) / (1 - exponent)
+    rate = layout.accesses * layout.fold / layout.duration_s / total
+    fastest = (rate / HEAD_RATE) ** (1 / exponent)
+    head = 1 << max(0, int(min(fastest, ranks)).bit_length() - 1)
+    return head if head > layout.fold else 0
 
 
 class _BlockStream:
@@ -49,6 +71,8 @@ class _BlockStream:
 class ZipfStream(_BlockStream):
     """Pages by Zipf's law, scattered: drawn over the full-size pages, `layout.fold` neighbours a simulated page.
 
+    The head of the law is dealt out (`head_ranks`).
+
     Args:
         layout: where to.
         exponent: of the law, 0 to 16.
@@ -59,9 +83,10 @@ class ZipfStream(_BlockStream):
         self._fold, self._cut, self._order = layout.fold, write_cut(read_share), scattered(layout)
         ranks = min(layout.full_pages, layout.pages * layout.fold)
         self._sampler = ZipfSampler(ranks, exponent, stream_key(layout.seed, "touches"))
+        self._head = head_ranks(layout, ranks, exponent)
 
     def _fill_block(self, out: np.ndarray, first: int) -> None:
-        self._sampler.fill(out, first, self._fold, self._cut)
+        self._sampler.fill(out, first, self._fold, self._cut, self._head)
         self._order.apply(out)
 
 
@@ -69,7 +94,7 @@ class RecordStream(_BlockStream):
     """Records by Zipf's law, scattered over the records and so over the pages that hold them; some pages hold none.
 
     A page takes what its records take together: page skew is not key skew. Drawn over the full-size records;
-    `layout.fold` neighbours in rank are one simulated record, and a simulated page holds as many records as a real one.
+    `layout.fold` neighbours in rank are one simulated record (the head is dealt out, `head_ranks`), and a simulated page holds as many records as a real one.
     Hence each stratum of ranks keeps its exact share, and a page's rate is a sum over records chosen at random, as at
     full size.
 
@@ -98,13 +123,14 @@ class RecordStream(_BlockStream):
         self._records = Scramble(records, stream_key(layout.seed, "records"))
         self._order = scattered(layout) if pages < layout.pages else None
         self._sampler = ZipfSampler(self._ranks, exponent, stream_key(layout.seed, "touches"))
+        self._head = head_ranks(layout, self._ranks, exponent)
         self._inserts, self._key = float(inserts * layout.fold), stream_key(layout.seed, "writes")
 
     def _fill_block(self, out: np.ndarray, first: int) -> None:
         if self._inserts:
             self._fill_by_age(out, first)
         else:
-            self._sampler.fill(out, first, self._fold, self._cut)
+            self._sampler.fill(out, first, self._fold, self._cut, self._head)
         self._records.apply(out)
         kernels.records_to_pages(out, self._record_bytes)
         if self._order is not None:

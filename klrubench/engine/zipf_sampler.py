@@ -46,6 +46,12 @@ def _rank(chosen: np.uint64, place: np.uint64) -> np.uint64:
 
 
 @njit
+def _folded(rank: np.uint64, fold: np.uint64, head: np.uint64) -> np.uint64:
+    """The simulated rank: ranks below `head` (a power of two, or 0) are dealt out in turn, the others share with neighbours."""
+    return rank & ((head >> fold) - _ONE) if rank < head else rank >> fold
+
+
+@njit
 def _kept(chance: float, rank: float, first: float, exponent: float) -> bool:
     """Whether `chance` < (rank / first)^-exponent; two Taylor polynomials enclose the power and mostly spare it."""
     step = (rank - first) / first
@@ -85,6 +91,7 @@ def _fill(
     ranks: np.uint64,
     exponent: float,
     fold: np.uint64,
+    head: np.uint64,
     cut: np.uint64,
     top_bit: np.uint64,
 ) -> None:
@@ -102,7 +109,7 @@ def _fill(
             chosen[i] = bins[pick(drawn[i], table, shift)]
         for i in range(block.size):
             place = second_word(drawn[i])
-            block[i] = ((_rank(chosen[i], place) - _ONE) >> fold) | (np.uint64(is_write(place, cut)) << top_bit)
+            block[i] = _folded(_rank(chosen[i], place) - _ONE, fold, head) | (np.uint64(is_write(place, cut)) << top_bit)
             doubtful[i] = ((drawn[i] >> _HALF) & _LOW16) >= (chosen[i] & _LOW16)
         for q in range((block.size + 7) // 8):
             if doubtful_words[q]:
@@ -110,7 +117,7 @@ def _fill(
                     if doubtful[i]:
                         rank = _exact_rank(drawn[i], table, bins, shift, ranks, exponent)
                         write = np.uint64(is_write(second_word(drawn[i]), cut))
-                        block[i] = ((rank - _ONE) >> fold) | (write << top_bit)
+                        block[i] = _folded(rank - _ONE, fold, head) | (write << top_bit)
 
 
 def _strips(ranks: int) -> tuple[np.ndarray, np.ndarray]:
@@ -153,14 +160,15 @@ class ZipfSampler:
         self._table, self._bins = _tables(ranks, float(exponent))
         self._shift = slot_shift(self._table)
 
-    def fill(self, out: np.ndarray, first: int, fold: int = 1, cut: int | np.uint64 = 0) -> None:
+    def fill(self, out: np.ndarray, first: int, fold: int = 1, cut: int | np.uint64 = 0, head: int = 0) -> None:
         """Write draws `first`, `first + 1`, ... into `out`.
 
         Args:
             out: u32 or u64, C-contiguous; wide enough for `ranks` / `fold`.
             fold: power of two; each draw is rank // fold.
+            head: power of two above `fold`, or 0; ranks below it are dealt out instead, rank % (head / fold).
             cut: chance, in 2^-20, that the top bit of an element is set (a write).
         """
         words: tuple[Any, ...] = (self._table, self._bins, self._shift, np.uint64(self.ranks), self.exponent)
         top_bit = np.uint64(8 * out.itemsize - 1)
-        _fill(out, np.uint64(first), self.key, *words, np.uint64(fold.bit_length() - 1), np.uint64(cut), top_bit)
+        _fill(out, np.uint64(first), self.key, *words, np.uint64(fold.bit_length() - 1), np.uint64(head), np.uint64(cut), top_bit)

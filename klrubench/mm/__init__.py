@@ -7,6 +7,10 @@ from klrubench.mm.kpromoted import Kpromoted
 from klrubench.mm.migrate import promote_pages, set_residents
 from klrubench.mm.numa_balancing import NumaBalancing
 from klrubench.mm.pghot import Pghot
+from klrubench.mm.pghot_versions import PGHOT_DEFAULTS, PGHOT_VERSIONS, pghot_engine
 from klrubench.mm.vmscan import Kswapd
 
-__all__ = ["Kpromoted", "Kswapd", "NumaBalancing", "Pghot", "mglru", "page_idle", "promote_pages", "set_residents"]
+__all__ = [
+    "PGHOT_DEFAULTS", "PGHOT_VERSIONS", "Kpromoted", "Kswapd", "NumaBalancing", "Pghot", "mglru", "page_idle", "pghot_engine", "promote_pages",
+    "set_residents",
+]  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from klrubench.mm.migrate import FLUSH_FOLIOS
-from klrubench.mm.pghot import Pghot, pop_promote
+from klrubench.mm.pghot import Pghot
 
 if TYPE_CHECKING:
     from klrubench.simulate import System
@@ -47,7 +47,7 @@ class Kpromoted:
 
     def run(self, system: System) -> Iterator[Any]:
         """The thread."""
-        p, mm = self.pghot.arrays, system.mm
+        p = self.pghot.arrays
         while True:
             if p.heap_n[self.node] == 0:
                 self.asleep_from_ps = system.now_ps
@@ -55,7 +55,7 @@ class Kpromoted:
             else:
                 yield system.sleep_ms(SLEEP_MS)
             budget, self.carry = system.budget(BATCH, self.carry, "kpromoted batch")
-            popped, folios, pages = pop_promote(p, mm, self.node, budget, system.jiffies, self.pghot.rules, system.fold)
+            popped, folios, pages = self.pghot.pop(self.node, budget)
             self.wakes += 1
             self.full += popped == budget
             system.charge_moves("kpromoted_page", folios, pages)
@@ -65,4 +65,5 @@ class Kpromoted:
 
     def bound(self) -> dict[str, float]:
         """Share of wakes whose batch was full."""
-        return {"kpromoted": self.full / self.wakes if self.wakes else 0.0}
+        name = "kpromoted" if self.node == self.system.default_target else f"kpromoted{self.node}"
+        return {name: self.full / self.wakes if self.wakes else 0.0}

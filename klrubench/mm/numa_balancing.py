@@ -26,6 +26,7 @@ from klrubench.mm.state import (
     NUMA_FAULT_PROMOTIONS,
     NUMA_HINT_FAULTS,
     NUMA_PTE_UPDATES,
+    PAGES_EACH,
     TIER,
     VMA_END,
     VMA_MEMCG,
@@ -96,7 +97,7 @@ def _scan_memory(address, memcg, offset, budget, virtual, now_ms):
         if row[VMA_MEMCG] != memcg or row[VMA_END] <= offset:
             continue
         start = max(offset, row[VMA_START])
-        unit = 1 if row[VMA_ORDER] else 512
+        unit = 1 if row[VMA_ORDER] else max(np.int64(1), 512 // max(np.int64(1), mm.setting[PAGES_EACH]))  # 2 MiB, full size
         while start < row[VMA_END]:
             ids = -(-max(budget, 1) >> row[VMA_ORDER])
             end = min(row[VMA_END], -(-(start + ids) // unit) * unit)

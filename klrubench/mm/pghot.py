@@ -24,6 +24,8 @@ from klrubench.mm.state import (
     KPROMOTED_POPPED,
     KPROMOTED_RIGHT_NODE,
     PGHOT_HEAP_FULL,
+    PGHOT_HINTFAULTS,
+    PGHOT_HWHINTS,
     PGHOT_PGTSCANS,
     PGHOT_RECORDED,
     PGHOT_RECORDS_HASH,
@@ -163,6 +165,45 @@ def heap_remove(p, node, k):
 
 
 @njit_inline
+def requeue(p, frame, place, old, target, freq):
+    """Bring the heaps up to date with a record's new frequency and node; 1: entered a heap, 2: heap full, 0: neither."""
+    if place >= 0 and target != old:  # queued for another node: it moves to that one's heap
+        heap_remove(p, old, place)
+        place = UNQUEUED
+    if place >= 0:
+        if freq < p.setting[THRESHOLD]:
+            heap_remove(p, old, place)
+        else:
+            heap_fix(p, old, place, freq, frame)
+        return 0
+    if freq >= p.setting[THRESHOLD]:
+        return 1 if heap_push(p, target, freq, frame) else 2
+    return 0
+
+
+@njit_inline
+def has_hot(p, node):
+    """Whether a node's heap has a record to pop."""
+    return p.heap_n[node] > 0 and p.heap[node, 0] >> 32 >= p.setting[THRESHOLD]
+
+
+@njit_inline
+def pop_hottest(p, mm, node):
+    """Pop and forget the record with the highest frequency; (frame, its page or -1 if that can't be promoted)."""
+    frame = np.int64(heap_remove(p, node, 0))
+    p.place[frame] = UNKNOWN
+    p.setting[COUNT] -= 1
+    page = np.int64(mm.frame_page[frame])
+    if page < 0 or not mm.folio[page] & np.uint8(GEN_MASK):
+        mm.stat[KPROMOTED_NON_LRU] += 1
+        return frame, np.int64(-1)
+    if is_toptier(mm, page):
+        mm.stat[KPROMOTED_RIGHT_NODE] += 1
+        return frame, np.int64(-1)
+    return frame, page
+
+
+@njit_inline
 def record_access(p, frame, nid, jiffies, exempt):
     """pghot_record_access for one frame of the lower tier; returns (list elements walked * 2 in units of lists, outcome).
 
@@ -183,18 +224,7 @@ def record_access(p, frame, nid, jiffies, exempt):
     elif freq < FREQ_LIMIT:
         freq = (freq + 1) & FREQ_MASK
     p.packed[frame] = pack(freq, target, now)
-    if place >= 0 and target != old:  # queued for another node: it moves to that one's heap
-        heap_remove(p, old, place)
-        place = UNQUEUED
-    if place >= 0:
-        if freq < p.setting[THRESHOLD]:
-            heap_remove(p, old, place)
-        else:
-            heap_fix(p, old, place, freq, frame)
-        return p.setting[COUNT], 0
-    if freq >= p.setting[THRESHOLD]:
-        return p.setting[COUNT], 1 if heap_push(p, target, freq, frame) else 2
-    return p.setting[COUNT], 0
+    return p.setting[COUNT], requeue(p, frame, place, old, target, freq)
 
 
 @njit
@@ -225,20 +255,12 @@ def _pop_promote(store, address, node, budget, jiffies, rules, fold):
     p = pghot_at(store)
     mm = mm_at(address)
     popped = folios = moved = np.int64(0)
-    while popped < budget and p.heap_n[node] > 0 and p.heap[node, 0] >> 32 >= p.setting[THRESHOLD]:
-        frame = np.int64(heap_remove(p, node, 0))
-        stamp = np.int64(p.packed[frame]) & TIME_MASK
-        p.place[frame] = UNKNOWN
-        p.setting[COUNT] -= 1
+    while popped < budget and has_hot(p, node):
         popped += 1
-        page = np.int64(mm.frame_page[frame])
-        if page < 0 or not mm.folio[page] & np.uint8(GEN_MASK):
-            mm.stat[KPROMOTED_NON_LRU] += 1
+        frame, page = pop_hottest(p, mm, node)
+        if page < 0:
             continue
-        if is_toptier(mm, page):
-            mm.stat[KPROMOTED_RIGHT_NODE] += 1
-            continue
-        age = (jiffies & TIME_MASK) - stamp
+        age = (jiffies & TIME_MASK) - (np.int64(p.packed[frame]) & TIME_MASK)
         if not may_promote(mm, node, rules, age * p.setting[MS_PER_JIFFY] if age >= 0 else 1 << 40, np.int64(1) << mm.vma[mm.block_vma[page >> 9], 4]):
             mm.stat[KPROMOTED_DROPPED] += 1
             continue
@@ -250,8 +272,29 @@ def _pop_promote(store, address, node, budget, jiffies, rules, fold):
 
 
 def pop_promote(p: PghotArrays, mm: Mm, node: Any, budget: Any, jiffies: Any, rules: Any, fold: Any) -> Any:
-    """kpromoted's round on a node: pop up to `budget` records, forget each, promote what may be; (popped, folios, pages, refused)."""
+    """kpromoted's round on a node: pop up to `budget` records, forget each, promote what may be; (popped, folios, pages)."""
     return _pop_promote(p.address, mm.address, node, budget, jiffies, rules, fold)
+
+
+# the counter of /proc/vmstat of each posted source; others (idle_page) are counted in the sum alone
+SOURCES = {"pgtable_scan": PGHOT_PGTSCANS, "hint_fault": PGHOT_HINTFAULTS, "hwhint": PGHOT_HWHINTS}
+
+
+def count_source(system: System, source: str, recorded: int) -> None:
+    """Count sightings under their source."""
+    if source in SOURCES:
+        system.mm.stat[SOURCES[source]] += recorded
+
+
+def wrap_notes(system: System, bits: int) -> list[str]:
+    """The note of a store whose differences are not masked: said of runs that outlast a wrap of its clock."""
+    wrap_s = (1 << bits) / system.machine.hz
+    if system.now_ms < 1000 * wrap_s:
+        return []
+    return [
+        f"pghot's {bits}-bit time wraps each {wrap_s:.3g} s at HZ={system.machine.hz}: records from before a wrap start again at one sighting, "
+        f"gaps of {wrap_s:.3g} s and more read as short ones"
+    ]
 
 
 class Pghot:
@@ -262,6 +305,8 @@ class Pghot:
         threshold: sightings needed (posted: 2), window_ms: largest gap between two sightings (posted: 5000).
         sized_hash: a hash with a list a record instead of the posted 2^floor(log2(pages * 50 % / 1024)); ours, to show what lists cost.
     """
+
+    record_bytes = RECORD_BYTES
 
     def __init__(self, version: str = "v2", threshold: int = 2, window_ms: float = 5000, sized_hash: bool = False) -> None:
         if version != "v2":
@@ -278,27 +323,43 @@ class Pghot:
         self.lists = max(1, full) if self.sized_hash else 1 << max(0, int(np.log2(max(1, full * HASH_SHARE_PERCENT // 100 / LIST_LENGTH))))
         cap = full * HASH_SHARE_PERCENT // 100 * HEAP_SHARE_PERCENT // 100
         frames, tops = len(mm.frame_page), int((mm.node[:, TIER] == 0).sum())
-        setting = np.array([self.threshold, self.window_ms * system.machine.hz // 1000, 0, 1000 // system.machine.hz], np.int64)
-        self.arrays = pghot_arrays(frames, tops, system.scaled(cap, "heap"), setting)
+        self.arrays = self.make_arrays(frames, tops, system.scaled(cap, "heap"))
         self.rules = promotion_rules(
             int(self.window_ms), system.sysctl("numa_balancing/scan_period_max_ms"), system.sysctl("vm.pghot_promote_rate_limit_MBps"), system.fold
         )
         self.waiting: list[Any] = []
+
+    def settings(self) -> list[int]:
+        """The first settings of every store with heaps."""
+        hz = self.system.machine.hz
+        return [self.threshold, int(self.window_ms * hz // 1000), 0, 1000 // hz]
+
+    def make_arrays(self, frames: int, tops: int, capacity: int) -> Any:
+        """The empty store."""
+        return pghot_arrays(frames, tops, capacity, np.array(self.settings(), np.int64))
+
+    def record_batch(self, pages: np.ndarray, nid: int, exempt: bool) -> Any:
+        """Record page ids now; (recorded, list elements * 2, heap entries)."""
+        return record_pages(self.arrays, self.system.mm, pages, nid, self.system.jiffies, exempt)
+
+    def pop(self, node: int, budget: int) -> Any:
+        """kpromoted's round: up to `budget` pops for a node; (popped, folios, pages promoted)."""
+        return pop_promote(self.arrays, self.system.mm, node, budget, self.system.jiffies, self.rules, self.system.fold)
 
     def record(self, pages: np.ndarray, source: str, nid: int = -1) -> None:
         """Record sightings of page ids; the calling thread pays a record each, the list walk, and heap entries."""
         if not len(pages):
             return
         system = self.system
-        recorded, walked, entered = record_pages(self.arrays, system.mm, pages, nid, system.jiffies, source == "hint_fault")
-        system.mm.stat[PGHOT_PGTSCANS] += recorded if source == "pgtable_scan" else 0
+        recorded, walked, entered = self.record_batch(pages, nid, source == "hint_fault")
+        count_source(system, source, recorded)
         system.charge(pghot_record=recorded, heap_push=entered)
         elements = int(walked) * system.fold * system.fold // (2 * self.lists)
         system.charge_full(pghot_list_element=elements)
         self.elements += elements
         self.recorded += recorded * system.fold
         self.entered += entered
-        self.metadata_bytes = max(self.metadata_bytes, int(self.arrays.setting[COUNT]) * system.fold * RECORD_BYTES)
+        self.metadata_bytes = max(self.metadata_bytes, int(self.arrays.setting[COUNT]) * system.fold * self.record_bytes)
         if entered:
             for thread in self.waiting:
                 thread.kick()
@@ -312,6 +373,10 @@ class Pghot:
             "hash lists": lists / (lists + records) if records else 0.0,
             "heap full": refused / (refused + self.entered) if refused else 0.0,
         }
+
+    def notes(self) -> list[str]:
+        """What readers of a long run must know: this version's clock has wrapped in it."""
+        return wrap_notes(self.system, TIME_BITS)
 
     def sample(self) -> None:
         """Bring the gauge counters of /proc/vmstat up to date."""

@@ -23,8 +23,8 @@ VMA_START, VMA_END, VMA_MEMCG, VMA_FILE, VMA_ORDER, VMA_COLUMNS = range(6)
 ) = range(9)  # fmt: skip
 LRU_COLUMNS = NR_PAGES + 8
 MIN_NR_GENS, MAX_NR_GENS = 2, 4
-# `setting`: rules of the running kernel and instruments, int64
-TWO_STEP, TIERING, WAKE_ON_REFUSE, NOW_MS, WINDOW, SCAN_COUNT_MS, N_SETTINGS = range(7)
+# `setting`: rules of the running kernel, instruments, and full-size pages a simulated one (PAGES_EACH, 0 as 1), int64
+TWO_STEP, TIERING, WAKE_ON_REFUSE, NOW_MS, WINDOW, PAGES_EACH, N_SETTINGS = range(7)
 
 STATS: tuple[str, ...] = (
     "pgpromote_success", "pgpromote_candidate", "pgpromote_candidate_nrl", "pgdemote_kswapd", "pgmigrate_success", "pgmigrate_fail",
@@ -33,7 +33,8 @@ STATS: tuple[str, ...] = (
     "pghot_recorded_accesses", "pghot_record_pgtscans", "pghot_record_hintfaults", "pghot_record_hwhints", "pghot_records_hash",
     "pghot_records_heap", "pghot_heap_full", "kpromoted_popped", "kpromoted_right_node", "kpromoted_non_lru", "kpromoted_dropped", "kpromoted_cold_old",
     "pgscan_kswapd", "pgsteal_kswapd", "kswapd_wakes", "demote_fail", "pgaging_pte", "pgaging_young", "pgcarried", "lru_max_seq_advances",
-    "ptescan_slots", "ptescan_fast", "ptescan_young", "ptescan_pmds", "idle_set", "idle_checked", "idle_young", "pgalloc_spill",
+    "ptescan_slots", "ptescan_fast", "ptescan_young", "ptescan_pmds", "idle_set", "idle_checked", "idle_young", "pgalloc_spill", "kmigrated_taken",
+    "kmigrated_dropped",
 )  # fmt: skip
 (
     PGPROMOTE_SUCCESS, PGPROMOTE_CANDIDATE, PGPROMOTE_CANDIDATE_NRL, PGDEMOTE_KSWAPD, PGMIGRATE_SUCCESS, PGMIGRATE_FAIL,
@@ -42,7 +43,8 @@ STATS: tuple[str, ...] = (
     PGHOT_RECORDED, PGHOT_PGTSCANS, PGHOT_HINTFAULTS, PGHOT_HWHINTS, PGHOT_RECORDS_HASH,
     PGHOT_RECORDS_HEAP, PGHOT_HEAP_FULL, KPROMOTED_POPPED, KPROMOTED_RIGHT_NODE, KPROMOTED_NON_LRU, KPROMOTED_DROPPED, KPROMOTED_COLD_OLD,
     PGSCAN_KSWAPD, PGSTEAL_KSWAPD, KSWAPD_WAKES, DEMOTE_FAIL, PGAGING_PTE, PGAGING_YOUNG, PGCARRIED, MAX_SEQ_ADVANCES,
-    PTESCAN_SLOTS, PTESCAN_FAST, PTESCAN_YOUNG, PTESCAN_PMDS, IDLE_SET, IDLE_CHECKED, IDLE_YOUNG, PGALLOC_SPILL,
+    PTESCAN_SLOTS, PTESCAN_FAST, PTESCAN_YOUNG, PTESCAN_PMDS, IDLE_SET, IDLE_CHECKED, IDLE_YOUNG, PGALLOC_SPILL, KMIGRATED_TAKEN,
+    KMIGRATED_DROPPED,
 ) = range(len(STATS))  # fmt: skip
 
 AGAIN_MS = 60_000  # a promotion less than this after the page's demotion counts as "promoted again"

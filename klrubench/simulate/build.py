@@ -10,9 +10,9 @@ from klrubench.engine.bits import NODE_MASK, TABLE_SHIFT
 from klrubench.engine.random import stream_key
 from klrubench.errors import CapacityError, ScaleError
 from klrubench.mm.mglru.bloom import BLOOM_FILTER_SHIFT
-from klrubench.mm.state import CAPACITY, MM_USED, TIER, VMA_END, VMA_MEMCG, VMA_START, new_mm
+from klrubench.mm.state import CAPACITY, MM_USED, TIER, VMA_END, VMA_MEMCG, VMA_ORDER, VMA_START, new_mm
 from klrubench.mm.vmscan import Kswapd, set_watermarks
-from klrubench.simulate.feed import hottest, shared_feed
+from klrubench.simulate.feed import hottest, shared_feeds
 from klrubench.simulate.placement import place
 from klrubench.simulate.scheduler import PS_PER_S
 from klrubench.simulate.system import System
@@ -79,7 +79,7 @@ def build(machine: Machine, workload: Workload, policy: Policy, seed: int, durat
     layouts = [
         layout_of(machine, member, int(stream_key(seed, f"tenant {k}")) if k else seed, duration_s, fold) for k, member in enumerate(members)
     ]
-    feeds = [shared_feed(member, layout, options.chunk) for member, layout in zip(members, layouts, strict=True)]
+    feeds = shared_feeds(members, layouts, options.chunk)
     vmas, firsts = [], []
     for k, (member, layout) in enumerate(zip(members, layouts, strict=True)):
         huge = member.page == "2m"
@@ -96,10 +96,11 @@ def build(machine: Machine, workload: Workload, policy: Policy, seed: int, durat
     mm = new_mm(vmas, sizes, [node.tier for node in machine.nodes], len(members), bloom)
     tenants: list[Tenant] = []
     system = System(machine, mm, tenants, fold, seed, options.daemon_cpus, options.phases, len(members))
+    names = memcg_names(members)
     for k, (member, feed) in enumerate(zip(members, feeds, strict=True)):
         pages = (firsts[k + 1] if k + 1 < len(firsts) else len(mm.pte)) - firsts[k]
         timing = resolve_timing(machine, member)
-        tenant = Tenant(k, member, timing, feed, firsts[k], pages, system)
+        tenant = Tenant(k, names[k], member, timing, feed, firsts[k], pages, system)
         if member.busy_s > 0 and member.idle_s > 0:
             tenant.busy_touches = max(1, feed.layout.touch_at_s(member.busy_s * duration_s / simulated_span(member, duration_s)))
             tenant.idle_ps = int(member.idle_s * PS_PER_S)
@@ -125,7 +126,7 @@ def place_pages(system: System, start: str) -> None:
     zonelist = sorted(range(len(machine.nodes)), key=lambda k: (machine.nodes[k].tier, machine.nodes[k].read_ns[machine.cpu_nodes[0]], k))
     if start == "lower":
         zonelist = [k for k in zonelist if k in machine.lower_nodes]
-    order = np.concatenate([first_touch_order(system, tenant) for tenant in system.tenants])
+    order = side_by_side([first_touch_order(system, tenant) for tenant in system.tenants])
     if start in ("hot_on_lower", "truth"):
         heat = window_counts(system).sum(axis=0, dtype=np.int64)[order]
         first = hottest(heat if start == "truth" else -heat, top_leaves(system))
@@ -136,6 +137,24 @@ def place_pages(system: System, start: str) -> None:
     place(mm, order, zonelist, where)
 
 
+def memcg_names(members: list[Workload]) -> list[str]:
+    """A name for each tenant's memcg: that of its workload, numbered from the second of a kind on."""
+    names: list[str] = []
+    for member in members:
+        base = member.name().lstrip("_")
+        taken = sum(name.partition("-")[0] == base for name in names)
+        names.append(f"{base}-{taken + 1}" if taken else base)
+    return names
+
+
+def side_by_side(orders: list[np.ndarray]) -> np.ndarray:
+    """One order of first touches out of several: the tenants start together, and each has touched the same share at any time."""
+    if len(orders) == 1:
+        return orders[0]
+    done = np.concatenate([(np.arange(len(order)) + 0.5) / len(order) for order in orders])
+    return np.concatenate(orders)[np.argsort(done, kind="stable")]
+
+
 def first_touch_order(system: System, tenant: Tenant) -> np.ndarray:
     """The pages of a tenant in the order in which its initialisation touches them: its own, or that of addresses."""
     order = tenant.workload.init_order(tenant.feed.layout)
@@ -144,7 +163,7 @@ def first_touch_order(system: System, tenant: Tenant) -> np.ndarray:
         _, first = np.unique(leaves, return_index=True)
         return leaves[np.sort(first)] + tenant.first_page
     ids = np.concatenate([np.arange(row[VMA_START], row[VMA_END]) for row in system.mm.vma if row[VMA_MEMCG] == tenant.index])
-    if tenant.workload.scattered and system.fold > 1 and len(system.tenants) == 1:
+    if tenant.workload.scattered and system.fold > 1:
         return np.roll(ids, -typical_start(system, tenant))
     return ids
 
@@ -158,17 +177,19 @@ def typical_start(system: System, tenant: Tenant) -> int:
     """
     heat = tenant.feed.truth().sum(axis=0, dtype=np.int64)[: tenant.feed.pages]
     n = len(heat)
-    top = min(n, top_leaves(system))
+    top = min(n, top_leaves(system) * n // sum(each.feed.pages for each in system.tenants))
     sums = np.concatenate([[0], np.cumsum(np.concatenate([heat, heat]))])
-    starts = system.rng("first page").integers(0, n, TYPICAL_OF)
+    use = f"first page of {tenant.name}" if tenant.index else "first page"
+    starts = system.rng(use).integers(0, n, TYPICAL_OF)
     share = (sums[starts + top] - sums[starts]) / max(1, sums[n])
     return int(starts[int(np.argmin(np.abs(share - top / n)))])
 
 
-def top_pages(system: System) -> int:
-    """4 KiB pages resident on the top tier."""
+def top_pages(system: System, memcg: int | None = None) -> int:
+    """4 KiB pages resident on the top tier, of one memcg or of all."""
     total = 0
-    for first, last, order in system.mm.vma[:, [0, 1, 4]]:
+    rows = system.mm.vma if memcg is None else system.mm.vma[system.mm.vma[:, VMA_MEMCG] == memcg]
+    for first, last, order in rows[:, [VMA_START, VMA_END, VMA_ORDER]]:
         node = system.mm.pte[first:last] & NODE_MASK
         total += int(np.isin(node, system.machine.top_nodes).sum()) << order
     return int(total)

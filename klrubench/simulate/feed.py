@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,7 +60,7 @@ class Feed:
         self.words = _buffer(size + AHEAD + 64)
         self.ready = 0  # kept: words made so far; otherwise: number of the first word in the buffer
         self.held = 0
-        self._truth: np.ndarray | None = None
+        self._truth: dict[tuple[int, ...], np.ndarray] = {}
         self._young: float | None = None
         self._best: dict[int, np.ndarray] = {}
 
@@ -94,18 +96,18 @@ class Feed:
         """First touch of a truth window."""
         return self.layout.accesses * index // self.windows()
 
-    def truth(self) -> np.ndarray:
-        """u32 [windows, pages]: touches that miss the CPU cache."""
-        if self._truth is None:
-            counts = np.zeros((self.windows(), self.pages), np.uint32)
-            for index in range(len(counts)):
-                first, last = self.window_start(index), self.window_start(index + 1)
+    def truth(self, bounds: tuple[int, ...] = ()) -> np.ndarray:
+        """u32 [windows, pages]: touches that miss the CPU cache; `bounds`: other first touches of the windows, and the end."""
+        bounds = bounds or tuple(self.window_start(index) for index in range(self.windows() + 1))
+        if bounds not in self._truth:
+            counts = np.zeros((len(bounds) - 1, self.pages), np.uint32)
+            for index, (first, last) in enumerate(pairwise(bounds)):
                 while first < last:
                     words, count = self.window(first, last - first)
                     count_touches(words[:count], counts[index])
                     first += count
-            self._truth = counts
-        return self._truth
+            self._truth[bounds] = counts
+        return self._truth[bounds]
 
     def best_sets(self, capacity: int) -> np.ndarray:
         """u32 a page: bit w set if the page is among the `capacity` most touched of the windows w .. w + 2."""
@@ -158,14 +160,22 @@ def _buffer(size: int) -> np.ndarray:
     return np.zeros(size, np.uint32)
 
 
-def shared_feed(workload: Workload, layout: Layout, chunk: int) -> Feed:
-    """The feed of (workload, layout), kept for the next policy of this process; only the latest few are kept."""
+def shared_feeds(workloads: Sequence[Workload], layouts: Sequence[Layout], chunk: int) -> list[Feed]:
+    """The feeds of a run's tenants, kept for the next policy of this process; beside them only the latest few are kept."""
+    found: list[Feed] = []
+    for workload, layout in zip(workloads, layouts, strict=True):
+        found.append(_shared_feed(workload, layout, chunk, found))
+    return found
+
+
+def _shared_feed(workload: Workload, layout: Layout, chunk: int, beside: list[Feed]) -> Feed:
     key = (type(workload), tuple(sorted(workload.values.items())), str(workload.content()), layout, chunk)
     if key in _feeds:
         _feeds.move_to_end(key)
         return _feeds[key]
-    while _feeds and (len(_feeds) >= 4 or sum(feed.words.nbytes for feed in _feeds.values()) > 1 << 29):
-        _spare[:] = [_feeds.popitem(last=False)[1].words]
+    old = [each for each, feed in _feeds.items() if feed not in beside]  # the buffers of this run's own must not go round
+    while old and (len(_feeds) >= 4 or sum(feed.words.nbytes for feed in _feeds.values()) > 1 << 29):
+        _spare[:] = [_feeds.pop(old.pop(0)).words]
     _feeds[key] = Feed(workload, layout, chunk)
     return _feeds[key]
 

@@ -21,10 +21,11 @@ from klrubench.mm.state import (
     TIER,
 )  # fmt: skip
 from klrubench.simulate.build import top_pages
-from klrubench.simulate.result import RunResult, check_counts
+from klrubench.simulate.result import RunResult, check_counts, check_work
 
 if TYPE_CHECKING:
     from klrubench.simulate.system import System
+    from klrubench.simulate.tenant import Tenant
 
 SAMPLE_MS = 1000
 PS = 1e12
@@ -52,16 +53,17 @@ class Instruments:
     def __init__(self, system: System, top_at_start: int) -> None:
         self.system, self.top_at_start = system, top_at_start
         self.rows: list[tuple[float, ...]] = []
-        self.half: dict[str, float] = {}
+        self.halves: list[dict[str, float]] = [{} for _ in system.tenants]
         self.peak_metadata = 0
         self.top = np.array([k for k in range(len(system.mm.node)) if system.mm.node[k, TIER] == 0])
         self.sample()
         system.every_ms(SAMPLE_MS, self.sample)
-        system.at_touch(system.tenants[0].feed.layout.accesses // 2, self.mark_half)
+        for index, tenant in enumerate(system.tenants):
+            system.at_touch(tenant.accesses // 2, lambda index=index: self.mark_half(index), index)  # type: ignore[misc]
 
-    def hits(self) -> tuple[int, int]:
-        """(misses served by the top tier, all misses), full size."""
-        counts = self.system.counts.sum(axis=0)
+    def hits(self, tenant: int | None = None) -> tuple[int, int]:
+        """(misses served by the top tier, all misses), full size, of one tenant or of all."""
+        counts = self.system.counts.sum(axis=0) if tenant is None else self.system.counts[tenant]
         top = sum(int(counts[k] + counts[4 + k]) for k in self.top)
         return top * self.system.fold, int(counts[:CACHED].sum()) * self.system.fold
 
@@ -85,11 +87,17 @@ class Instruments:
             sum(system.cpu_ps.values()) / PS, self.app_s(), moved * system.fold / MIB_PAGES,
         ))  # fmt: skip
 
-    def mark_half(self) -> None:
-        """Remember the state after half of the work: the rest is the steady part."""
-        top, misses = self.hits()
-        clock = int(self.system.state[0, CLOCK])
-        self.half = {"time": clock / PS, "top": top, "misses": misses, "daemon": sum(self.system.cpu_ps.values()) / PS}
+    def mark_half(self, index: int) -> None:
+        """Remember the state after half of a tenant's work: the rest is its steady part."""
+        top, misses = self.hits(index)
+        clock, slept = int(self.system.state[index, CLOCK]), self.system.tenants[index].slept_ps
+        self.halves[index] = {
+            "time": clock / PS, "slept": slept / PS, "top": top, "misses": misses, "daemon": sum(self.system.cpu_ps.values()) / PS,
+        }  # fmt: skip
+
+    def half(self, name: str) -> float:
+        """Sum over the tenants of what was remembered."""
+        return sum(half.get(name, 0.0) for half in self.halves)
 
     def metadata(self) -> int:
         """Bytes of all mechanisms' side arrays at their kernel size, full size."""
@@ -102,6 +110,8 @@ class Instruments:
         touched = int(system.state[:, TOUCH].sum())
         moved = int(stat[PGPROMOTE_SUCCESS]), int(stat[PGDEMOTE_KSWAPD])
         check_counts(touched, int(system.counts.sum()), *moved, self.top_at_start, top_pages(system))
+        for tenant in system.tenants:
+            check_work(tenant.name, tenant.touches, int(system.counts[tenant.index].sum()), tenant.accesses)
         metrics = {**self._work(), **self._time(), **self._tail(), **self._migration(), "duration_s": duration_s}
         metrics.update(metadata_bytes=self.metadata(), metadata_peak_bytes=self.peak_metadata, convergence_s=self._convergence())
         cpu = {name: ps / PS for name, ps in sorted(system.cpu_ps.items())}
@@ -113,17 +123,18 @@ class Instruments:
         series = {name: [row[k] for row in self.rows] for k, name in enumerate(SERIES)}
         notes = [tenant.timing.note for tenant in system.tenants if tenant.timing.note]
         notes += [note for tenant in system.tenants for note in tenant.workload.notes(tenant.feed.layout)]
+        notes += [note for mechanism in system.mechanisms if hasattr(mechanism, "notes") for note in mechanism.notes()]
         return RunResult(metrics, cpu, threads, self._bound(), vmstat, notes, series, self._tenants())
 
     def _work(self) -> dict[str, Any]:
         system, counts = self.system, self.system.counts.sum(axis=0)
         top, misses = self.hits()
         first = system.tenants[0]
-        after = misses - self.half.get("misses", 0)
+        after = misses - self.half("misses")
         return {
             "accesses": int(counts.sum()) * system.fold, "misses": misses, "cached": int(counts[CACHED]) * system.fold,
             "writes": int(counts[4:8].sum()) * system.fold, "hits_top": top, "dram_hit_share": top / misses if misses else None,
-            "steady_dram_hit_share": (top - self.half.get("top", 0)) / after if after else None,
+            "steady_dram_hit_share": (top - self.half("top")) / after if after else None,
             "young_share": float(np.average([t.feed.young_share() for t in system.tenants], weights=[t.feed.pages for t in system.tenants])),
             "touches_per_page_s": float(np.average([t.timing.rate for t in system.tenants], weights=[t.feed.pages for t in system.tenants])),
             "pages": sum(t.workload.full_pages() for t in system.tenants), "fold": system.fold, "threads": sum(t.threads for t in system.tenants),
@@ -136,7 +147,7 @@ class Instruments:
         ideal = float(np.mean([t.feed.layout.accesses * t.timing.touch_ns * system.fold / 1e9 for t in system.tenants]))
         daemon = sum(system.cpu_ps.values()) / PS
         threads = sum(t.threads for t in system.tenants)
-        half, daemon_half = self.half.get("time", 0.0), self.half.get("daemon", 0.0)
+        half, daemon_half = self.half("time") / len(system.tenants), self.halves[0].get("daemon", 0.0)
         return {
             "time_s": time, "ideal_time_s": ideal, "steady_time_s": time - half, "daemon_cpu_s": daemon, "app_cpu_s": self.app_s(),
             "charged_time_s": time + (0.0 if system.shared_cpus else daemon / threads),
@@ -144,10 +155,10 @@ class Instruments:
             "stall_s": float(system.state[:, 4].mean()) / PS, "hint_faults": int(system.state[:, FAULTS].sum()) * system.fold,
         }  # fmt: skip
 
-    def _tail(self) -> dict[str, Any]:
-        first = self.system.tenants[0]
-        factor = first.threads / self.system.fold / 1000.0
-        hist = self.system.op_hist[0]
+    def _tail(self, index: int = 0) -> dict[str, Any]:
+        """Latency of an operation of a tenant (in the run's metrics: the first)."""
+        factor = self.system.tenants[index].threads / self.system.fold / 1000.0
+        hist = self.system.op_hist[index]
         shares = {"op_p50_ns": 0.5, "op_p99_ns": 0.99, "op_p999_ns": 0.999}
         return {name: op_quantile_ps(hist, share) * factor if hist.sum() else None for name, share in shares.items()}
 
@@ -198,11 +209,18 @@ class Instruments:
         return {name: share for name, share in bound.items() if share > 0}
 
     def _tenants(self) -> list[dict[str, Any]]:
-        rows = []
-        for tenant in self.system.tenants:
-            counts = self.system.counts[tenant.index]
-            misses = int(counts[:CACHED].sum())
-            top = sum(int(counts[k] + counts[4 + k]) for k in self.top)
-            time = int(self.system.state[tenant.index, CLOCK]) / PS
-            rows.append({"workload": tenant.workload.label(), "time_s": time, "dram_hit_share": top / misses if misses else None})
-        return rows
+        """A row a memcg. work_s: time awake; steady: the second half of its own work; dram_pages: on the top tier at the end."""
+        return [self._tenant(tenant) for tenant in self.system.tenants]
+
+    def _tenant(self, tenant: Tenant) -> dict[str, Any]:
+        (top, misses), half = self.hits(tenant.index), self.halves[tenant.index]
+        time, slept = int(self.system.state[tenant.index, CLOCK]) / PS, tenant.slept_ps / PS
+        steady_misses = misses - half.get("misses", 0.0)
+        return {
+            "memcg": tenant.name, "workload": tenant.workload.label(), "threads": tenant.threads, "pages": tenant.workload.full_pages(),
+            "time_s": time, "work_s": time - slept, "steady_work_s": time - slept - half.get("time", 0.0) + half.get("slept", 0.0),
+            "accesses": tenant.touches * self.system.fold, "dram_hit_share": top / misses if misses else None,
+            "steady_dram_hit_share": (top - half.get("top", 0.0)) / steady_misses if steady_misses else None,
+            "dram_pages": top_pages(self.system, tenant.index) * self.system.fold, "touches_per_page_s": tenant.timing.rate,
+            "young_share": tenant.feed.young_share(), **self._tail(tenant.index),
+        }  # fmt: skip

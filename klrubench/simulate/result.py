@@ -89,3 +89,9 @@ def check_counts(touches: int, counted: int, promoted: int, demoted: int, before
     """hits + misses = touches; promoted - demoted = change of the top tier's residents."""
     _law("touches by category", counted, touches)
     _law("promoted - demoted", promoted - demoted, after - before)
+
+
+def check_work(name: str, touches: int, counted: int, asked: int) -> None:
+    """A tenant's touches are all counted, and as many as its work has."""
+    _law(f"touches of {name} by category", counted, touches)
+    _law(f"touches of {name}", touches, asked)

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from klrubench.engine.access import CLOCK, LOG_FULL, TENANT_WORDS, TOUCH
-from klrubench.engine.latency import QUANTUM_PS, solve_latency
-from klrubench.engine.quantum import NEXT_PS, close_for_all, run_alone, run_one
+from klrubench.engine.latency import solve_latency
+from klrubench.engine.quantum import FINISHED, LOOK, OVER, WORD_AT, WORDS_LEFT, run_alone, run_together
 from klrubench.mm.state import KSWAPD_WAKE, NODE_COLUMNS, NOW_MS
 
 if TYPE_CHECKING:
@@ -65,7 +67,6 @@ class Scheduler:
         self.current: Daemon | None = None
         self._events: list[tuple[int, int, int, Any]] = []
         self._order = 0
-        self._marks: list[tuple[int, int, Callable[[], None]]] = []
         self._sleepers: list[Daemon] = []
 
     def _watch(self) -> None:
@@ -73,6 +74,9 @@ class Scheduler:
         self._words = memoryview(self.state).cast("B").cast("q")
         self._nodes = memoryview(self.mm.node).cast("B").cast("q")
         self._now_ms = memoryview(self.mm.setting)
+        self._spans, self._turns = np.zeros((len(self.tenants), 2), np.int64), np.zeros(3, np.int64)
+        self._look_at = [-1] * len(self.tenants)
+        self._marks: list[list[tuple[int, int, Callable[[], None]]]] = [[] for _ in self.tenants]
 
     def _schedule(self, thread: Any, at_ps: int) -> None:
         self._order += 1
@@ -149,8 +153,9 @@ class Scheduler:
         busy = [words[tenant.index * TENANT_WORDS + CLOCK] for tenant in self.tenants if not tenant.finished]
         clock = min(busy) if busy else int(self.state[:, CLOCK].max())
         self.now_ps = max(self.now_ps, min(clock, events[0][0]) if events else clock)
-        while self._marks and self._marks[0][0] <= words[TOUCH]:
-            heapq.heappop(self._marks)[2]()
+        for tenant, marks in zip(self.tenants, self._marks, strict=True):
+            while marks and marks[0][0] <= tenant.touches:
+                heapq.heappop(marks)[2]()
         self._check_wake_words()
         while events and events[0][0] <= clock:
             at, _, ticket, thread = heapq.heappop(events)
@@ -176,8 +181,8 @@ class Scheduler:
     def _limit(self, tenant: Tenant) -> int:
         """Touches that the tenant may make before Python must look: a mark, its duty cycle, its end."""
         done, limit = tenant.touches, tenant.feed.layout.accesses
-        if tenant.index == 0 and self._marks:
-            limit = min(limit, max(done + 1, self._marks[0][0]))
+        if self._marks[tenant.index]:
+            limit = min(limit, max(done + 1, self._marks[tenant.index][0][0]))
         if tenant.busy_touches:
             limit = min(limit, (done // tenant.busy_touches + 1) * tenant.busy_touches)
         return limit - done
@@ -211,22 +216,26 @@ class Scheduler:
         return True
 
     def _advance_together(self, deadline: int) -> None:
-        """Several tenants: each up to the next quantum in turn, in an order that rotates; then the quantum is solved for all."""
-        limit = min(deadline, int(self.quantum[NEXT_PS]))
-        turn = int(self.quantum[NEXT_PS] // QUANTUM_PS) % len(self.tenants)
-        for tenant in self.tenants[turn:] + self.tenants[:turn]:
-            self._advance_one(tenant, limit)
-        waiting = [int(self.state[t.index, CLOCK]) for t in self.tenants if not t.finished]
-        now = min(waiting) if waiting else limit
-        if now >= self.quantum[NEXT_PS]:
-            close_for_all(self.engine_address, now)
+        """Several tenants, in turns that are taken in the compiled loop; a tenant comes back for words, a mark, sleep or its end."""
+        while (index := run_together(self.engine_address, self._spans, self._turns, deadline)) >= 0:
+            self._next_span(self.tenants[index])
 
-    def _advance_one(self, tenant: Tenant, limit: int) -> None:
-        t = tenant.index
-        while self.state[t, CLOCK] < limit and not tenant.finished:
-            marked = self._limit(tenant)
-            words, count = tenant.feed.window(tenant.touches, marked)
-            served, reason = run_one(self.engine_address, t, words, count, limit)
+    def _forget_span(self, tenant: Tenant) -> None:
+        """Let the tenant come back for words before it goes on."""
+        if self._spans[tenant.index, WORDS_LEFT] > 0:
+            self._spans[tenant.index, WORDS_LEFT] = 0
+            self._look_at[tenant.index] = -1
+
+    def _next_span(self, tenant: Tenant) -> None:
+        """Handle what the tenant has come to, and give it its next words."""
+        index, span = tenant.index, self._spans[tenant.index]
+        if tenant.touches == self._look_at[index]:
             self._pause(tenant)
-            if reason == LOG_FULL or served == marked:
-                return
+            self._turns[OVER] = self._turns[LOOK] = 1
+        if tenant.finished:
+            span[WORDS_LEFT] = FINISHED
+            return
+        limit = self._limit(tenant)
+        self._look_at[index] = tenant.touches + limit
+        words, span[WORDS_LEFT] = tenant.feed.window(tenant.touches, limit)
+        span[WORD_AT] = words.ctypes.data

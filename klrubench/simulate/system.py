@@ -27,7 +27,7 @@ from klrubench.engine.random import stream_key
 from klrubench.errors import ScaleError
 from klrubench.mm.fault import no_fault
 from klrubench.mm.page_idle import draw_lower
-from klrubench.mm.state import MM_USED, TIER, TIERING, TWO_STEP, WAKE_ON_REFUSE, WINDOW, Mm
+from klrubench.mm.state import MM_USED, PAGES_EACH, TIER, TIERING, TWO_STEP, WAKE_ON_REFUSE, WINDOW, Mm
 from klrubench.simulate.feed import hottest
 from klrubench.simulate.scheduler import PS_PER_MS, PS_PER_S, Daemon, Scheduler, Sleep, Until
 from klrubench.simulate.tenant import Tenant
@@ -65,6 +65,7 @@ class System(Scheduler):
         self.fault_words = np.array([no_fault.address, 0], np.int64)
         mm.setting[TWO_STEP] = int(machine.kernel_at_least("6.14"))
         mm.setting[WINDOW] = -1
+        mm.setting[PAGES_EACH] = fold
         top = [k for k in machine.top_nodes if machine.nodes[k].cpus] or list(machine.top_nodes)
         self.default_target = top[0]
 
@@ -219,6 +220,8 @@ class System(Scheduler):
         if not self.may_see_future:
             raise PermissionError("only a policy with needs_truth = True may ask for the future")
         feed = self.tenants[0].feed
+        for tenant in self.tenants:  # counting fills the buffers of streams that are not kept
+            self._forget_span(tenant)
         return window_counts(self), [feed.window_start(index) for index in range(feed.windows())]
 
     def hottest(self, counts: np.ndarray) -> np.ndarray:
@@ -230,10 +233,11 @@ class System(Scheduler):
         self.fault_words[:] = handler.address, context.ctypes.data
         self.fault_ctx, self.fault_spent = context, spent_ps
 
-    def at_touch(self, number: int, action: Callable[[], None]) -> None:
-        """Call `action` when the first tenant has made so many touches (oracles, phases, instruments)."""
+    def at_touch(self, number: int, action: Callable[[], None], tenant: int = 0) -> None:
+        """Call `action` when a tenant (the first) has made so many touches (oracles, phases, instruments)."""
         self._order += 1
-        heapq.heappush(self._marks, (number, self._order, action))
+        heapq.heappush(self._marks[tenant], (number, self._order, action))
+        self._forget_span(self.tenants[tenant])
 
     # --- for policies: charges ----------------------------------------------------------------------------------------
     def cost_ps(self, name: str) -> int:
@@ -272,7 +276,8 @@ class System(Scheduler):
             stall = flushes * self.machine.costs["shootdown"].ns * 1000
             for tenant in self.tenants:
                 self._stall(tenant, stall)
-                self.app_ps["tlb flushes"] = self.app_ps.get("tlb flushes", 0.0) + stall * tenant.threads
+                if tenant.running:
+                    self.app_ps["tlb flushes"] = self.app_ps.get("tlb flushes", 0.0) + stall * tenant.threads
 
     def _stall(self, tenant: Tenant, ps: float) -> None:
         if tenant.running:

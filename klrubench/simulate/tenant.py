@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from klrubench.workload import Workload
 
 
-@dataclass
+@dataclass(eq=False)
 class Tenant:
-    """One address space and its threads."""
+    """One address space and its threads, in a memcg called `name`."""
 
     index: int
+    name: str
     workload: Workload
     timing: Timing
     feed: Feed
@@ -59,6 +60,22 @@ class Tenant:
         """CPU time that each thread has had, ms (waiting for memory is CPU time; sleep is not)."""
         clock = int(self.system.state[self.index, CLOCK]) if self.finished else max(int(self.system.state[self.index, CLOCK]), self.system.now_ps)
         return (clock - self.slept_ps) / PS_PER_MS
+
+    def touch_at_s(self, seconds: float) -> int:
+        """Touches made in so many seconds on an unloaded all-DRAM machine, sleep included."""
+        layout, busy_s = self.feed.layout, self.workload.busy_s
+        if not self.busy_touches:
+            return min(self.accesses, layout.touch_at_s(seconds))
+        cycles, rest = divmod(seconds, busy_s + self.workload.idle_s)
+        return min(self.accesses, int(self.busy_touches * (cycles + min(1.0, rest / busy_s))))
+
+    def second_of(self, touch: int) -> float:
+        """The second at which an unloaded all-DRAM machine makes that touch: `touch_at_s` the other way round."""
+        layout = self.feed.layout
+        if not self.busy_touches:
+            return touch * layout.duration_s / layout.accesses
+        cycles, rest = divmod(touch, self.busy_touches)
+        return cycles * (self.workload.busy_s + self.workload.idle_s) + self.workload.busy_s * rest / self.busy_touches
 
     def rss_mb(self) -> int:
         """Resident set in MiB, full size."""

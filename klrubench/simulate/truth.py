@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,15 +14,19 @@ if TYPE_CHECKING:
 
 
 def window_counts(system: System) -> np.ndarray:
-    """u32 [windows, pages of the machine]: touches that miss the CPU cache, by window of the first tenant."""
-    feeds = [tenant.feed for tenant in system.tenants]
-    if len(feeds) == 1 and feeds[0].pages == len(system.mm.pte):
-        return feeds[0].truth()
-    counts = np.zeros((feeds[0].windows(), len(system.mm.pte)), np.uint32)
-    for tenant, feed in zip(system.tenants, feeds, strict=True):
-        own = feed.truth()
-        rows = min(len(counts), len(own))
-        counts[:rows, tenant.first_page : tenant.first_page + feed.pages] = own[:rows]
+    """u32 [windows, pages of the machine]: touches that miss the CPU cache, by window of the first tenant.
+
+    The others' touches are those that an unloaded all-DRAM machine makes in the same seconds, their sleep included.
+    """
+    first, *others = system.tenants
+    if not others and first.feed.pages == len(system.mm.pte):
+        return first.feed.truth()
+    starts = [first.feed.window_start(index) for index in range(first.feed.windows())]
+    counts = np.zeros((len(starts), len(system.mm.pte)), np.uint32)
+    counts[:, : first.feed.pages] = first.feed.truth()
+    for tenant in others:
+        bounds = (*(tenant.touch_at_s(first.second_of(start)) for start in starts), tenant.accesses)
+        counts[:, tenant.first_page : tenant.first_page + tenant.feed.pages] = tenant.feed.truth(bounds)
     return counts
 
 
@@ -38,15 +42,28 @@ def best_of_window(counts: np.ndarray, index: int, capacity: int) -> np.ndarray:
     return hottest(counts[index : index + HORIZON].sum(axis=0, dtype=np.int64), capacity)
 
 
+_several: dict[Any, np.ndarray] = {}
+
+
+def _best_of_several(system: System, capacity: int) -> np.ndarray:
+    """u32 a page, as `Feed.best_sets`, of several tenants; the latest is kept for the next policy."""
+    key = (*(tenant.feed for tenant in system.tenants), capacity)
+    if key not in _several:
+        counts, best = window_counts(system), np.zeros(len(system.mm.pte), np.uint32)
+        for index in range(len(counts)):
+            best[best_of_window(counts, index, capacity)] |= np.uint32(1 << index)
+        _several.clear()
+        _several[key] = best
+    return _several[key]
+
+
 def mark_windows(system: System) -> None:
     """Set `mm.best` and let the current window follow the first tenant's touches."""
     feed, capacity = system.tenants[0].feed, top_leaves(system)
     if len(system.tenants) == 1 and feed.pages == len(system.mm.pte):
         system.mm.best[:] = feed.best_sets(capacity)
     else:
-        counts = window_counts(system)
-        for index in range(len(counts)):
-            system.mm.best[best_of_window(counts, index, capacity)] |= np.uint32(1 << index)
+        system.mm.best[:] = _best_of_several(system, capacity)
     for index in range(feed.windows()):
         system.at_touch(feed.window_start(index), lambda index=index: _enter(system, index))  # type: ignore[misc]
 

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from klrubench.engine.bits import PTRS_PER_TABLE
 from klrubench.mm.mglru.aging import begin_pass
 from klrubench.mm.mglru.walk import (
     AGAIN_FULL,
     BATCHED,
+    CLEARED_TOGETHER,
     DONE,
     FAST,
     N_WALK,
     NEXT,
     PMDS,
+    REACH,
     REPORTED,
     SEQ,
     SLOTS,
@@ -70,6 +73,7 @@ def walk(system: System, lruvec: Lruvec, batch: int, walker: WalkObject, posted:
     if not begin_pass(mm, row, seq, state, True):
         return
     state[[NEXT, BATCHED, REPORTED, TABLE_YOUNG, TABLE_TOTAL]] = 0
+    state[REACH] = max(1, CLEARED_TOGETHER * PTRS_PER_TABLE // system.fold) if system.fold > 1 else 0
     flush_after = max(1, MAX_LRU_BATCH // system.fold)
     while True:
         state[[SLOTS, FAST, YOUNG, PMDS]] = 0

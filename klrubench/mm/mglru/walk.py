@@ -32,12 +32,13 @@ if TYPE_CHECKING:
     from klrubench.mm.state import Mm
 
 PENDING_TABLES = 64  # MIN_LRU_BATCH: PMDs behind the first whose accessed bits wait with it to be cleared
+CLEARED_TOGETHER = PENDING_TABLES + 2  # of a dense range: the first, 64 behind it, and the one that is too far
 DENSE_SHARE = 8  # a table is dense when young * 8 >= slots visited (one young PTE a cache line of PTEs)
 
 # int64 state of a walk object
 (
-    NEXT, FORCE, SEQ, BATCHED, TABLE_YOUNG, TABLE_TOTAL, REPORTED, SLOTS, FAST, YOUNG, PMDS, LOST, N_WALK,
-) = range(13)  # fmt: skip
+    NEXT, FORCE, SEQ, BATCHED, TABLE_YOUNG, TABLE_TOTAL, REPORTED, SLOTS, FAST, YOUNG, PMDS, LOST, REACH, N_WALK,
+) = range(14)  # fmt: skip
 # why a visit ended
 DONE, AGAIN_FULL, AGAIN_VISIT = range(3)
 
@@ -114,16 +115,31 @@ def drain(mm, pending, n_pending):
 
 
 @njit_inline
+def drain_before(mm, pending, n_pending, page):
+    """Clear the accessed bits of pending PMDs that end at or before a page; returns how many still wait."""
+    left = 0
+    for k in range(n_pending):
+        if (pending[k] + 1) << TABLE_SHIFT <= page:
+            clear_table_young(mm, pending[k])
+        else:
+            pending[left] = pending[k]
+            left += 1
+    return left
+
+
+@njit_inline
 def walk_tables(mm, walk, first, last, lruvec, node, posted, out):
     """Walk 4 KiB mappings first .. last - 1 inside one 1 GiB visit; True when the batch filled up (NEXT is set).
 
     A full batch resumes at the first pending PMD, up to 64 tables back, whose accessed bit is still set (posted behaviour). A PMD
     farther than 64 from the first is cleared with those that wait, before its PTEs are seen, and does not wait itself: a dense
-    range is cleared 66 PMDs at a time.
+    range is cleared 66 PMDs at a time. At scale walk[REACH] ids stand for those 66 PMDs: the batch shrinks with the scale, and were
+    the way back not to shrink with it, a pass would report most pages several times.
     """
     pending = np.empty(PENDING_TABLES + 1, np.int64)
     n_pending = 0
     start = resume = first
+    reach = walk[REACH]
     while start < last:
         table = start >> TABLE_SHIFT
         end = min(last, (table + 1) << TABLE_SHIFT)
@@ -132,6 +148,9 @@ def walk_tables(mm, walk, first, last, lruvec, node, posted, out):
             if not table_young(mm, table):
                 start = end
                 continue
+            if reach and n_pending:
+                resume += (start - resume) // reach * reach
+                n_pending = drain_before(mm, pending, n_pending, resume)
             if n_pending and table - pending[0] > PENDING_TABLES:
                 clear_table_young(mm, table)
                 n_pending = drain(mm, pending, n_pending)
@@ -152,6 +171,8 @@ def walk_tables(mm, walk, first, last, lruvec, node, posted, out):
             bloom_update(mm, lruvec, walk[SEQ] + 1, table)
         walk[TABLE_YOUNG] = walk[TABLE_TOTAL] = 0
         if full:
+            if reach and n_pending:
+                resume += (stopped - 1 - resume) // reach * reach
             walk[NEXT] = resume if n_pending else end
             if n_pending == 0 and posted:  # the resume address is rejected: the rest of this address space is lost for the pass
                 walk[NEXT] = -1
@@ -184,7 +205,7 @@ def visit(mm, walk, memcg, lruvec, node, posted, out):
     """Continue the walk of one address space from walk[NEXT] to the end of a 1 GiB visit, a full batch, or its end.
 
     Args:
-        walk: i64 [N_WALK], zeroed for a new address space but for FORCE and SEQ.
+        walk: i64 [N_WALK], zeroed for a new address space but for FORCE, SEQ and REACH.
         out: u32 batch of page ids found young on `node` (empty: nothing is reported, as in aging).
     Returns:
         DONE, AGAIN_FULL (flush, then call again) or AGAIN_VISIT (call again after letting others run).

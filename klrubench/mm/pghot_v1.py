@@ -1,0 +1,178 @@
+"""pghot v1: hash and heap as in v2, but unpacked records: a whole int of frequency, a whole jiffies of time.
+
+Source: RFC v1 "mm: Hot page tracking and promotion infrastructure", 20250814134826.154003-1-bharata@amd.com. What is popped is only asked
+for its age: older than two windows (10 s) is dropped; neither latency threshold nor rate limit nor free-space bypass exist yet.
+With v2's rules on top this is also v2 with a clock that does not wrap (`ideal_clock`, ours).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from klrubench.engine.bits import GEN_MASK
+from klrubench.engine.jit import njit, njit_inline
+from klrubench.engine.pointer import addresses, array_i32, array_i64, table_i64
+from klrubench.mm.lru import folio_nr_pages
+from klrubench.mm.migrate import is_toptier, promote
+from klrubench.mm.numa_promotion import may_promote
+from klrubench.mm.pghot import (
+    COUNT,
+    FREQ_LIMIT,
+    FREQ_MASK,
+    MS_PER_JIFFY,
+    THRESHOLD,
+    UNKNOWN,
+    UNQUEUED,
+    WINDOW_JIFFIES,
+    Pghot,
+    has_hot,
+    pop_hottest,
+    requeue,
+)
+from klrubench.mm.state import KPROMOTED_COLD_OLD, KPROMOTED_DROPPED, KPROMOTED_POPPED, PGHOT_HEAP_FULL, PGHOT_RECORDED
+from klrubench.mm.table import mm_at
+
+if TYPE_CHECKING:
+    from klrubench.mm.state import Mm
+
+RECORD_BYTES = 48
+OLD_WINDOWS = 2  # a popped record older than so many windows is dropped
+
+# columns of a record
+FREQ, STAMP, NID, COLUMNS = range(4)
+# settings behind those of v2: the counter's end and mask, and the oldest record promoted (0: v2's test instead)
+LIMIT, MASK, MAX_AGE = range(MS_PER_JIFFY + 1, MS_PER_JIFFY + 4)
+NO_LIMIT = (1 << 31) - 1
+
+
+class UnpackedArrays(NamedTuple):
+    """As `PghotArrays`, but record: i64 [f, 3] frequency, jiffies, node; setting: i64 [7]."""
+
+    record: Any
+    place: Any
+    heap: Any
+    heap_n: Any
+    setting: Any
+    table: Any
+    address: Any
+
+
+@njit_inline
+def unpacked_at(address):
+    """The `UnpackedArrays` whose table stands at an address."""
+    c = array_i64(address, 15)
+    return UnpackedArrays(
+        table_i64(c[0], c[1], c[2]), array_i32(c[3], c[4]), table_i64(c[6], c[7], c[8]), array_i64(c[9], c[10]), array_i64(c[12], c[13]), c, address
+    )
+
+
+def unpacked_arrays(frames: int, tops: int, capacity: int, setting: np.ndarray) -> UnpackedArrays:
+    """An empty store for so many frames, with a heap of `capacity` for each of `tops` nodes."""
+    arrays = [
+        np.zeros((frames, COLUMNS), np.int64), np.full(frames, UNKNOWN, np.int32), np.zeros((tops, capacity), np.int64), np.zeros(tops, np.int64),
+        setting,
+    ]  # fmt: skip
+    table = addresses(arrays)
+    return UnpackedArrays(*arrays, table, table.ctypes.data)
+
+
+@njit_inline
+def record_unpacked(p, frame, nid, jiffies, exempt):
+    """pghot_record_access for one frame, as `pghot.record_access`."""
+    target = max(nid, 0)
+    place = np.int64(p.place[frame])
+    if place == UNKNOWN:
+        p.record[frame, FREQ], p.record[frame, STAMP], p.record[frame, NID] = 1, jiffies, target
+        p.place[frame] = UNQUEUED
+        p.setting[COUNT] += 1
+        return 2 * p.setting[COUNT], 0
+    freq, old = p.record[frame, FREQ], p.record[frame, NID]
+    if (not exempt and jiffies - p.record[frame, STAMP] > p.setting[WINDOW_JIFFIES]) or (nid >= 0 and nid != old):
+        freq = 1
+    elif freq < p.setting[LIMIT]:
+        freq = (freq + 1) & p.setting[MASK]
+    p.record[frame, FREQ], p.record[frame, STAMP], p.record[frame, NID] = freq, jiffies, target
+    return p.setting[COUNT], requeue(p, frame, place, old, target, freq)
+
+
+@njit
+def _record_pages(store, address, pages, nid, jiffies, exempt):
+    p = unpacked_at(store)
+    mm = mm_at(address)
+    recorded = walked = entered = np.int64(0)
+    for k in range(len(pages)):
+        page = np.int64(pages[k])
+        if is_toptier(mm, page) or not mm.folio[page] & np.uint8(GEN_MASK):
+            continue
+        steps, queued = record_unpacked(p, np.int64(mm.pfn[page]), nid, jiffies, exempt)
+        recorded += 1
+        walked += steps
+        entered += queued == 1
+        mm.stat[PGHOT_HEAP_FULL] += queued == 2
+    mm.stat[PGHOT_RECORDED] += recorded
+    return recorded, walked, entered
+
+
+def record_pages(p: UnpackedArrays, mm: Mm, pages: Any, nid: Any, jiffies: Any, exempt: Any) -> Any:
+    """Record a batch of page ids; returns (recorded, list elements * 2, heap entries)."""
+    return _record_pages(p.address, mm.address, pages, nid, jiffies, exempt)
+
+
+@njit
+def _pop_promote(store, address, node, budget, jiffies, rules, fold):
+    p = unpacked_at(store)
+    mm = mm_at(address)
+    popped = folios = moved = np.int64(0)
+    while popped < budget and has_hot(p, node):
+        popped += 1
+        frame, page = pop_hottest(p, mm, node)
+        if page < 0:
+            continue
+        age = jiffies - p.record[frame, STAMP]
+        if p.setting[MAX_AGE]:
+            old = age > p.setting[MAX_AGE]
+            mm.stat[KPROMOTED_COLD_OLD] += old
+        else:
+            old = not may_promote(mm, node, rules, age * p.setting[MS_PER_JIFFY], folio_nr_pages(mm, page))
+        if old:
+            mm.stat[KPROMOTED_DROPPED] += 1
+            continue
+        pages = promote(mm, page, node, fold)
+        moved += pages
+        folios += pages > 0
+    mm.stat[KPROMOTED_POPPED] += popped
+    return popped, folios, moved
+
+
+def pop_promote(p: UnpackedArrays, mm: Mm, node: Any, budget: Any, jiffies: Any, rules: Any, fold: Any) -> Any:
+    """kpromoted's round on a node: pop up to `budget` records, forget each, promote what may be; (popped, folios, pages)."""
+    return _pop_promote(p.address, mm.address, node, budget, jiffies, rules, fold)
+
+
+class UnpackedPghot(Pghot):
+    """v1; or, as `version="v2"`, v2 with an ideal clock."""
+
+    def __init__(self, version: str = "v1", threshold: int = 2, window_ms: float = 5000, sized_hash: bool = False) -> None:
+        super().__init__("v2", threshold, window_ms, sized_hash)
+        self.first = version == "v1"
+        self.record_bytes = RECORD_BYTES if self.first else Pghot.record_bytes
+
+    def make_arrays(self, frames: int, tops: int, capacity: int) -> UnpackedArrays:
+        """The empty store."""
+        settings = self.settings()
+        own = [NO_LIMIT, NO_LIMIT, OLD_WINDOWS * settings[WINDOW_JIFFIES]] if self.first else [FREQ_LIMIT, FREQ_MASK, 0]
+        return unpacked_arrays(frames, tops, capacity, np.array([*settings, *own], np.int64))
+
+    def record_batch(self, pages: np.ndarray, nid: int, exempt: bool) -> Any:
+        """Record page ids now; v1 exempts no source from the gap rule."""
+        return record_pages(self.arrays, self.system.mm, pages, nid, self.system.jiffies, exempt and not self.first)
+
+    def pop(self, node: int, budget: int) -> Any:
+        """kpromoted's round: up to `budget` pops for a node; (popped, folios, pages promoted)."""
+        return pop_promote(self.arrays, self.system.mm, node, budget, self.system.jiffies, self.rules, self.system.fold)
+
+    def notes(self) -> list[str]:
+        """Nothing wraps here."""
+        return []
