@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, get_type_hints
@@ -69,12 +70,17 @@ def param(
 class Parameterised:
     """Base of policies and workloads: keyword arguments are checked against the declared parameters.
 
+    Class attributes:
+        implies: what a choice of one parameter means for others that are not given: `{"preset": {"rfc-v1": {"interval_ms": 4000}}}`.
+            Earlier entries come first, and may choose for later ones; what a person types always wins.
+
     Raises:
         ParameterError: a value is of the wrong type or out of range (all faults in one line).
         UnknownNameError: no such parameter.
     """
 
     parameters: ClassVar[dict[str, Param]] = {}
+    implies: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
     kind: ClassVar[str] = "component"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -95,13 +101,27 @@ class Parameterised:
         return getattr(cls, "_registered_name", cls.__name__.lower())
 
     def label(self) -> str:
-        """Name and the parameters that differ from their defaults: `klruscand:interval_ms=500`."""
-        changed = [f"{k}={_show(v)}" for k, v in self.values.items() if v != self.parameters[k].default]
+        """Name and the parameters that differ from what they would be by themselves: `klruscand:interval_ms=500`."""
+        said: dict[str, Any] = {}
+        for name in [*self.implies, *self.values]:
+            if self.values[name] != resolve(type(self), said)[name]:
+                said[name] = self.values[name]
+        changed = [f"{k}={_show(v)}" for k, v in self.values.items() if k in said]
         return self.name() + (":" + ",".join(changed) if changed else "")
 
 
 def _show(value: Any) -> str:
     return _plain(value) if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def resolve(cls: type[Parameterised], given: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters: the given ones, then what choices imply, then the defaults."""
+    values = dict(given)
+    for name, meanings in cls.implies.items():
+        chosen = values.get(name, cls.parameters[name].default)
+        meaning = meanings.get(chosen, {}) if isinstance(chosen, str) else {}
+        values = {**meaning, **values}
+    return {**{name: declared.default for name, declared in cls.parameters.items()}, **values}
 
 
 @lru_cache(maxsize=256)
@@ -126,7 +146,7 @@ def validate(cls: type[Parameterised], values: dict[str, Any]) -> dict[str, Any]
     for name in values:
         if name not in cls.parameters:
             raise UnknownNameError(f"parameter of {cls.kind} {cls.name()}", name, cls.parameters)
-    values = {name: cls.parameters[name].typed(value) for name, value in values.items()}
+    values = resolve(cls, {name: cls.parameters[name].typed(value) for name, value in values.items()})
     owner: Any = cls
     try:
         return dict(_model(owner)(**values).model_dump(mode="json"))

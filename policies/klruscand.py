@@ -1,30 +1,45 @@
 """klruscand: hot pages on lower tiers, by the MGLRU page-table walk."""
 
-from klrubench.mm import Kpromoted, Pghot, mglru
+from klrubench.mm import PGHOT_DEFAULTS, PGHOT_VERSIONS, mglru, pghot_engine
 from klrubench.policy import Policy, param
+
+POSTINGS = {
+    "rfc-v1": {"interval_ms": 4000, "pghot": "v0"},
+    "rfc-v2": {"interval_ms": 2000, "pghot": "v2"},
+    "pghot-v1": {"interval_ms": 100, "pghot": "v1"},
+    "pghot-v3": {"interval_ms": 500, "pghot": "v3"},
+}
 
 
 class Klruscand(Policy):
-    """Find hot pages on slower nodes with the MGLRU page-table walk (RFC v2, 10 Sep 2025)."""
+    """Find hot pages on slower nodes with the MGLRU page-table walk (RFC v2, 10 Sep 2025).
+
+    pghot's stored time wraps: v5-compact each 4.1 s at HZ=1000 (16.4 s at 250), v5-precise 16.4 s (65.5 s), v2 and v3 524 s (2097 s).
+    """
 
     source = "RFC v2 2/2, 20250910235121.2544928-3-kinseyho@google.com; no numbers were posted"
     status = "not merged; carried in pghot v1-v5, dropped in v6 (23 Mar 2026)"
-    chain = "mglru walk (accessed bit) -> pghot v2 (hash, heap) -> kpromoted; demotion by kswapd"
+    chain = "mglru walk (accessed bit) -> pghot v2 (hash, heap) -> kpromoted (v3, v5: record a frame -> kmigrated); demotion by kswapd"
     sees = "one bit a page a pass; not read()/write() cache, hugetlb, mlocked, DAX, sleeping tasks"
     blind = "most pages are touched within an interval ('young' in compare)"
-    not_modelled = "try-lock misses, lock contention as time, THP split, TLB-resident pages"
+    not_modelled = "try-lock misses, lock contention as time, THP split, TLB-resident pages; RFC v1's lost pfn a full batch"
+    implies = {"preset": POSTINGS, "pghot": PGHOT_DEFAULTS}
 
     interval_ms: float = param(2000, low=10, high=60_000, log=True, help="start to start; overruns not caught up", origin="KLRUSCAND_INTERVAL")
     batch: int = param(2 << 16, low=64, high=2 << 20, log=True, help="pfns that trigger a flush; not a cap", origin="BATCH_SIZE")
-    threshold: int = param(2, low=1, high=7, help="sightings in a row", origin="pghot v2")
-    window_ms: float = param(5000, low=100, high=60_000, log=True, help="largest gap between two sightings", origin="pghot v2")
+    preset: str = param("rfc-v2", choices=tuple(POSTINGS), help="interval and pghot as posted together; what is typed beside it wins")
+    pghot: str = param("v2", choices=PGHOT_VERSIONS, help="version of pghot; each brings its threshold and window", origin="posted with RFC v2")
+    threshold: int = param(2, low=1, high=7, help="sightings in a row (v3: 3)", origin="pghot v2")
+    window_ms: float = param(5000, low=100, high=60_000, log=True, help="largest gap between two (v5-compact: 4000)", origin="pghot v2")
+    ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours")
     wake_kswapd: str = param("on", choices=("on", "posted"), help="a refused promotion wakes kswapd (posted: only under numa_balancing=2)", origin="ours")
     hash: str = param("posted", choices=("posted", "sized"), help="lists of pghot's hash: as posted, or one a record", origin="pghot v2; sized: ours")
 
     def start(self, system):
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=self.wake_kswapd == "on")
-        self.pghot = system.add(Pghot(threshold=self.threshold, window_ms=self.window_ms, sized_hash=self.hash == "sized"))
-        system.add(Kpromoted(self.pghot))
+        self.store = pghot_engine(
+            system, self.pghot, threshold=self.threshold, window_ms=self.window_ms, ideal_clock=self.ideal_clock, sized_hash=self.hash == "sized"
+        )
         system.daemon("klruscand", self.scan, phase_ms=self.interval_ms)
 
     def scan(self, system):
@@ -39,6 +54,6 @@ class Klruscand(Policy):
                     node = lruvec.node
                 for pages in mglru.walk(system, lruvec, self.batch, walker):
                     if pages is not None:
-                        self.pghot.record(pages, source="pgtable_scan")
+                        self.store.record(pages, source="pgtable_scan")
                     yield
             yield system.until_ms(wake_ms)

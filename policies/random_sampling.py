@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from klrubench.mm import Kpromoted, Pghot, page_idle
+from klrubench.mm import PGHOT_DEFAULTS, PGHOT_VERSIONS, page_idle, pghot_engine
 from klrubench.policy import Policy, param
 
 
@@ -11,21 +11,23 @@ class RandomSampling(Policy):
 
     source = "mm/page_idle.c as a sampler; the random choice is ours"
     status = "a baseline; never posted"
-    chain = "idle bit of random pages -> pghot v2 (hash, heap) -> kpromoted; demotion by kswapd"
+    chain = "idle bit of random pages -> pghot v2 (hash, heap) -> kpromoted (v3, v5: record a frame -> kmigrated); demotion by kswapd"
     sees = "one bit a sampled page a round"
     blind = "a page is found only when it is drawn: 1 GiB of a sample at a time"
     not_modelled = "THP split by rmap walks"
+    implies = {"pghot": PGHOT_DEFAULTS}
 
     interval_ms: float = param(1000, low=10, high=60_000, log=True, help="from marking to looking")
     pages: int = param(1 << 18, low=64, high=1 << 24, log=True, help="lower-tier pages in a sample (2^18: 1 GiB)")
-    threshold: int = param(2, low=1, high=7, help="sightings in a row", origin="pghot v2")
-    window_ms: float = param(5000, low=100, high=60_000, log=True, help="largest gap between two sightings", origin="pghot v2")
+    pghot: str = param("v2", choices=PGHOT_VERSIONS, help="version of pghot; each brings its threshold and window")
+    threshold: int = param(2, low=1, high=7, help="sightings in a row (v3: 3)", origin="pghot v2")
+    window_ms: float = param(5000, low=100, high=60_000, log=True, help="largest gap between two (v5-compact: 4000)", origin="pghot v2")
+    ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours")
     wake_kswapd: str = param("on", choices=("on", "posted"), help="a refused promotion wakes kswapd", origin="ours")
 
     def start(self, system):
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=self.wake_kswapd == "on")
-        self.pghot = system.add(Pghot(threshold=self.threshold, window_ms=self.window_ms))
-        system.add(Kpromoted(self.pghot))
+        self.store = pghot_engine(system, self.pghot, threshold=self.threshold, window_ms=self.window_ms, ideal_clock=self.ideal_clock)
         system.daemon("random_sampling", self.sample, phase_ms=self.interval_ms)
 
     def sample(self, system):
@@ -38,5 +40,5 @@ class RandomSampling(Policy):
                 touched = np.empty(len(drawn), np.uint32)
                 checked, young = page_idle.check_idle(system.mm, drawn, touched)
                 system.charge(idle_check=checked)
-                self.pghot.record(touched[:young], source="idle_page")
+                self.store.record(touched[:young], source="idle_page")
                 yield

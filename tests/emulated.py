@@ -125,7 +125,7 @@ def starved(**values: Any) -> Any:
 
     class Starved(find_policy("klruscand")):  # type: ignore[misc]
         def start(self, system: System) -> None:
-            self.pghot = system.add(Pghot(threshold=self.threshold, window_ms=self.window_ms))
+            self.store = system.add(Pghot(threshold=self.threshold, window_ms=self.window_ms))
             system.daemon("klruscand", self.scan)
 
     return Starved(**values)

@@ -295,10 +295,18 @@ def test_read_shares_are_exact_to_a_millionth(read_share: float, chances: int) -
     assert abs(written - chances) <= 5 * math.sqrt(chances * (1 - chances / 2**20))
 
 
+def folded_law(where: Layout, ranks: int) -> np.ndarray:
+    """Weights of the simulated ranks: the head dealt out in turn, `fold` neighbours in rank behind it."""
+    law = np.arange(1, ranks + 1.0) ** -0.99
+    head = head_ranks(where, ranks, 0.99)
+    dealt = law[:head].reshape(where.fold, -1).sum(0) if head else law[:0]
+    return np.concatenate([dealt, law[head:].reshape(-1, where.fold).sum(1)])
+
+
 def test_zipf_pages_are_drawn_at_full_size_and_folded() -> None:
-    """Page j has the ranks fold * j .. fold * j + fold - 1 of the full-size law, not rank j of a smaller one."""
+    """Behind the head page j has the ranks fold * j .. fold * j + fold - 1 of the full-size law, not rank j of a smaller one."""
     where = layout(1 << 12, fold=16)
-    law = (np.arange(1, (1 << 16) + 1.0) ** -0.99).reshape(-1, 16).sum(1)
+    law = folded_law(where, 1 << 16)
     law[scattered(where).permutation()] = law.copy()
     assert p_value(counts_of(ZipfStream(where, 0.99, 0.95), 1 << 12, 1 << 23), law) > 1e-4
 
@@ -307,7 +315,7 @@ def page_rates(where: Layout, idle: float = 0.0) -> np.ndarray:
     """Each page's share of the touches when Zipf(0.99) records of 1 KiB lie scattered, from the law itself."""
     pages = round(where.pages * (1 - idle / 100))
     records = pages * 4
-    law = (np.arange(1, records * where.fold + 1.0) ** -0.99).reshape(-1, where.fold).sum(1)
+    law = folded_law(where, records * where.fold)
     law[Scramble(records, stream_key(where.seed, "records")).permutation()] = law.copy()
     rates = np.zeros(where.pages)
     rates[:pages] = law.reshape(-1, 4).sum(1) / law.sum()

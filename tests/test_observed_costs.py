@@ -229,7 +229,7 @@ def test_klru_freq_wrap() -> None:
     group = np.arange(TABLE)
     program = Script(8 * TABLE, before_pass(list(range(3, 15)), group))
     system = start(starved(), program, duration_s=16 * PERIOD_S)
-    place = system.policy.pghot.arrays.place  # type: ignore[attr-defined]
+    place = system.policy.store.arrays.place  # type: ignore[attr-defined]
     queued = between_passes(system, lambda s: int((place[s.mm.pfn[group]] >= 0).sum()))
     assert queued[3:15] == [0] + [TABLE] * 6 + [0] * 2 + [TABLE] * 3
 

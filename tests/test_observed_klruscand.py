@@ -257,7 +257,7 @@ def test_klru_no_loss() -> None:
         PROMOTE_REFUSED,
         PGHOT_HEAP_FULL,
     ]
-    assert system.policy.pghot.arrays.heap_n.sum() == 0  # type: ignore[attr-defined]
+    assert system.policy.store.arrays.heap_n.sum() == 0  # type: ignore[attr-defined]
     assert meter.events["heap_push"] == system.mm.stat[PGPROMOTE_SUCCESS] > 20_000
     assert not system.mm.stat[lost].any()
 
