@@ -92,6 +92,13 @@ class Workload(Parameterised):
     open_loop: bool = param(False, help="touches arrive at `rate` whatever the memory does")
     busy_s: float = param(0.0, low=0, high=3600, help="duty cycle: seconds of work, then idle_s of sleep; 0: always")
     idle_s: float = param(0.0, low=0, high=3600, help="duty cycle: seconds asleep")
+    small_vmas: int = param(
+        7,
+        low=0,
+        high=4096,
+        help="small writable mappings above the large one, each a NUMA-balancing scan of its own in later sweeps",
+        origin="our count in /proc/PID/maps: 7 dynamically linked C, 4 static PIE, 2 static",
+    )
 
     def stream(self, layout: Layout) -> Stream:
         """The touches of this workload on that layout."""

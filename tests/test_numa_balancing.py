@@ -201,6 +201,17 @@ def test_the_threshold_drifts_to_twice_the_default_under_the_default_limit_and_t
         assert seen == expected
 
 
+@pytest.mark.parametrize(("candidates", "threshold"), [(899, 1125), (900, 1000), (1100, 1000), (1101, 875)])
+def test_the_threshold_stays_within_a_tenth_of_the_expected_candidates(candidates: int, threshold: int) -> None:
+    """A limit of 1000 pages a period: under 900 candidates it rises, over 1100 it falls."""
+    mm = new_mm([(512, 0, False, 0)], [1 << 19, 1 << 19], [0, 1], 1, 64)
+    rules = promotion_rules(1000, 1000, 65_536, 1)
+    rules[2] = 1000
+    mm.stat[PGPROMOTE_CANDIDATE], mm.setting[NOW_MS] = candidates, 1001
+    adjust_threshold(mm, 0, rules)
+    assert (mm.node[0, NB_THRESHOLD_MS] or 1000) == threshold
+
+
 def test_the_limiter_grants_its_rate_each_second() -> None:
     """4 MB/s are 1024 pages a second; the candidate that opens the second is not counted in it."""
     mm = new_mm([(512, 0, False, 0)], [1 << 19, 1 << 19], [0, 1], 1, 64)

@@ -83,9 +83,10 @@ def command(
     elif vmstat:
         emit(vmstat_text(record["result"]["vmstat"]))
     else:
-        slowdown = _slowdown(record, run(BASELINE, workload, **common))
+        base = run(BASELINE, workload, **common)
+        slowdown, tenants = _slowdown(record, base), base["result"].get("tenants", ())
         head = head_lines(record, load_machine(machine, **system), width())
-        emit("\n".join([*head, "", run_text(record["result"], slowdown, width(), ascii_only())]))
+        emit("\n".join([*head, "", run_text(record["result"], slowdown, width(), ascii_only(), tenants)]))
 
 
 def _once(say: Callable[[str], None]) -> Callable[[str], None]:

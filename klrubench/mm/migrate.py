@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from klrubench.engine.bits import NODE_MASK
+from klrubench.engine.bits import NODE_MASK, TRAP
 from klrubench.engine.jit import njit, njit_inline
 from klrubench.mm.lru import folio_nr_pages, lru_add, lru_isolate
 from klrubench.mm.state import (
@@ -79,7 +79,7 @@ def move_isolated(mm, page, target, fold):
     free_frame(mm, source, np.int64(mm.pfn[page]), pages)
     mm.pfn[page] = frame
     mm.frame_page[frame] = page
-    mm.pte[page] = (mm.pte[page] & np.uint8(0xFF ^ NODE_MASK)) | np.uint8(target)
+    mm.pte[page] = (mm.pte[page] & np.uint8(0xFF ^ (NODE_MASK | TRAP))) | np.uint8(target)  # the new PTE is not PROT_NONE
     lru_add(mm, page, False)
     mm.stat[PGMIGRATE_SUCCESS] += pages
     mm.traffic[source, 0] += pages * PAGE_BYTES * fold

@@ -1,9 +1,13 @@
-"""NUMA balancing hint faults: marking by cursor, the fault, promotion in it.
+"""NUMA balancing hint faults: the fault, promotion in it, and the pace of scans. Modes 1 (normal), 2 (memory tiering) and 3 (both).
 
-Sources: task_tick_numa, task_numa_work, change_prot_numa, do_numa_page, task_numa_fault, task_numa_placement,
-update_task_scan_period (kernel/sched/fair.c, mm/memory.c, Linux 6.12), mode 2 (memory tiering) and mode 0.
-The threads of a tenant are equal, so one scan period and one runtime stand for all of them. Not modelled: modes 1 and 3, VMA access
-bits by PID (every thread uses every VMA), try-lock misses.
+Sources: task_tick_numa, do_numa_page, should_numa_migrate_memory, task_numa_fault, task_numa_placement (kernel/sched/fair.c, mm/memory.c,
+Linux 6.12); marking is in numa_scan.py, the scan period in numa_period.py.
+
+With one node that has CPUs the rules of mode 1 come down to this. A lower-tier page is promoted at its second hint fault: at the first its
+last CPU and PID are not known, and from then on the last fault came from the node that the page should go to, whichever thread took it (a numa_group
+has no CPU faults on a memory-only node). Top-tier pages are marked too, stay where they are, and count as local; who had a page's last fault
+matters for the scan period alone. The threads of a tenant are equal: any of them is as likely to take a fault, and one scan period and one
+runtime stand for all. Not modelled: several nodes with CPUs, try-lock misses, the retry interval of task_numa_placement (1/16 period).
 """
 
 from __future__ import annotations
@@ -13,121 +17,175 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from klrubench.engine.bits import NODE_MASK, TABLE_SHIFT, TRAP
-from klrubench.engine.jit import cfunc, njit
-from klrubench.engine.pointer import array_i64
+from klrubench.engine.bits import NODE_MASK, TABLE_SHIFT
+from klrubench.engine.jit import cfunc, njit_inline
+from klrubench.engine.pointer import array_i64, table_i64
 from klrubench.mm.fault import SIGNATURE, fault_context
 from klrubench.mm.lru import folio_nr_pages
 from klrubench.mm.migrate import promote
+from klrubench.mm.numa_period import Faults, ScanPeriod, scan_bounds
 from klrubench.mm.numa_promotion import may_promote, promotion_rules
+from klrubench.mm.numa_scan import (
+    AREA_PIDS,
+    CURSOR_WORDS,
+    DELAY_MS,
+    PID_BITS,
+    SEQ,
+    THREAD,
+    new_areas,
+    task_numa_work,
+)
 from klrubench.mm.state import (
     KSWAPD_WAKE,
     NOW_MS,
     NUMA_FAULT_PROMOTIONS,
     NUMA_HINT_FAULTS,
+    NUMA_HINT_FAULTS_LOCAL,
     NUMA_PTE_UPDATES,
-    PAGES_EACH,
     TIER,
-    VMA_END,
     VMA_MEMCG,
-    VMA_ORDER,
-    VMA_START,
 )
 from klrubench.mm.table import N_ARRAYS, mm_at
 
 if TYPE_CHECKING:
-    from klrubench.mm.state import Mm
     from klrubench.simulate import System
+    from klrubench.simulate.tenant import Tenant
 
+NORMAL, TIERING = 1, 2  # bits of kernel.numa_balancing
 LATENCY_MASK = (1 << 21) - 1  # the cpupid field: 8 bits of PID and 13 of CPU on kernels built for 8192 CPUs; milliseconds
-MAX_SCAN_WINDOW_MB = 2560  # a task never scans faster than 2560 MB a second
 RUN_PER_SCAN = 32  # a scan's CPU time must be followed by 32 times that of running
+LOST_TICKS = 2  # by which the thread that scans steps back
 VIRTUAL_FACTOR = 8  # virtual budget of a scan: eight times its size
 
-# i64 of the handler: costs in ps of a thread, threads by memcg follow
-FAULT_PS, PROMOTE_PS, HUGE_PS, FOLD, TARGET, SEQ_FAULTED, SPENT_PS, FIRST_MEMCG = range(8)
+# i64 of the handler: costs in ps of a thread, then a row a memcg
+FAULT_PS, PROMOTE_PS, HUGE_PS, FOLD, TARGET, SPENT_PS, MODE, DRAW, FIRST_MEMCG = range(9)
+# a row: threads; whether the next accounted fault closes a sweep, and when one did (ps); faults since, and those of the sweep closed
+(M_THREADS, M_ARMED, M_CLOSED_PS, M_REMOTE, M_LOCAL, M_FAILED, M_PRIVATE, M_SHARED, M_SWEEP) = range(9)
+MEMCG_WORDS = M_SWEEP + 5
+
+
+@njit_inline
+def drawn_thread(own, threads):
+    """Which of the equal threads takes this fault (PCG's multiplier; the upper bits are the random ones)."""
+    own[DRAW] = own[DRAW] * np.int64(6364136223846793005) + np.int64(1442695040888963407)
+    return ((own[DRAW] >> np.int64(33)) & np.int64(0x7FFFFFFF)) * threads >> np.int64(31)
+
+
+@njit_inline
+def account(own, row, now_ps, pages, local, private, failed):
+    """task_numa_fault and task_numa_placement: the first accounted fault of a new sweep closes the one before."""
+    if own[row + M_ARMED]:
+        own[row + M_ARMED] = 0
+        own[row + M_CLOSED_PS] = now_ps
+        for k in range(5):
+            own[row + M_SWEEP + k] = own[row + M_REMOTE + k]
+        own[row + M_PRIVATE] = own[row + M_SHARED] = 0
+    own[row + (M_LOCAL if local else M_REMOTE)] += pages
+    own[row + (M_PRIVATE if private else M_SHARED)] += pages
+    if failed:
+        own[row + M_FAILED] += pages
+
+
+@njit_inline
+def last_thread(mm, page, thread, threads):
+    """Swap the page's last faulting thread: (whether it had one, whether it was the same). Kept as thread + 1, 0 for none."""
+    last = np.int64(mm.scan_ms[page])
+    mm.scan_ms[page] = np.uint32(thread + 1)
+    known = 0 < last <= threads
+    return known, known and last == thread + 1
+
+
+@njit_inline
+def may_promote_hot(mm, own, rules, page, pages, now_ms):
+    """Memory tiering: by the time since the page was marked; the field then holds the time of the fault."""
+    latency = (now_ms - np.int64(mm.scan_ms[page])) & LATENCY_MASK
+    mm.scan_ms[page] = np.uint32(now_ms & 0xFFFFFFFF)
+    return may_promote(mm, own[TARGET], rules, latency, pages)
+
+
+@njit_inline
+def lower_fault(mm, own, rules, row, page, now_ps, thread):
+    """A fault on a lower-tier page; returns whether it was promoted."""
+    pages, mode = folio_nr_pages(mm, page), own[MODE]
+    if mode & TIERING:
+        known, private, wanted = False, True, may_promote_hot(mm, own, rules, page, pages, now_ps // 1_000_000_000)
+    else:
+        known, private = last_thread(mm, page, thread, own[row + M_THREADS])
+        wanted = known
+    if not wanted:
+        return False
+    promoted = promote(mm, page, own[TARGET], own[FOLD]) > 0
+    if promoted:
+        mm.stat[NUMA_FAULT_PROMOTIONS] += pages
+        if mode == NORMAL | TIERING:
+            mm.scan_ms[page] = np.uint32(0)  # the field changes its meaning with the tier
+    if promoted or known:
+        account(own, row, now_ps, pages, False, private, not promoted)
+    return promoted
+
+
+@njit_inline
+def top_fault(mm, own, row, page, node, now_ps, thread):
+    """A fault on a top-tier page, which only the normal mode marks: local, or on another node with CPUs, where it stays."""
+    known, same = last_thread(mm, page, thread, own[row + M_THREADS])
+    local = node == own[TARGET]
+    mm.stat[NUMA_HINT_FAULTS_LOCAL] += local
+    account(own, row, now_ps, folio_nr_pages(mm, page), local, same or not known, False)
 
 
 @cfunc(SIGNATURE)
 def numa_hint_fault(context: Any, page: Any, now_ps: Any) -> Any:
-    """do_numa_page in mode 2: hint latency, decision, promotion in the faulting thread."""
-    c = array_i64(context, 3 * (N_ARRAYS + 2))
+    """do_numa_page: who faulted, decision, promotion in the faulting thread."""
+    c = array_i64(context, 3 * (N_ARRAYS + 3))
     mm = mm_at(context)
     own = array_i64(c[3 * N_ARRAYS], c[3 * N_ARRAYS + 1])
     rules = array_i64(c[3 * N_ARRAYS + 3], c[3 * N_ARRAYS + 4])
+    areas = table_i64(c[3 * N_ARRAYS + 6], c[3 * N_ARRAYS + 7], c[3 * N_ARRAYS + 8])
     mm.stat[NUMA_HINT_FAULTS] += 1
-    now_ms = now_ps // 1_000_000_000
-    mm.setting[NOW_MS] = now_ms
-    memcg = mm.vma[mm.block_vma[page >> TABLE_SHIFT], VMA_MEMCG]
+    mm.setting[NOW_MS] = now_ps // 1_000_000_000
+    vma = mm.block_vma[page >> TABLE_SHIFT]
+    row = FIRST_MEMCG + MEMCG_WORDS * mm.vma[vma, VMA_MEMCG]
+    thread = drawn_thread(own, own[row + M_THREADS])
+    areas[vma, AREA_PIDS] |= np.int64(1) << (thread % PID_BITS)
     cost = own[FAULT_PS]
     asleep = mm.node[own[TARGET], KSWAPD_WAKE]
-    if mm.node[np.int64(mm.pte[page] & np.uint8(NODE_MASK)), TIER] > 0:
-        latency = (now_ms - np.int64(mm.scan_ms[page])) & LATENCY_MASK
-        mm.scan_ms[page] = np.uint32(now_ms & 0xFFFFFFFF)
-        pages = folio_nr_pages(mm, page)
-        if may_promote(mm, own[TARGET], rules, latency, pages) and promote(mm, page, own[TARGET], own[FOLD]) > 0:
-            mm.stat[NUMA_FAULT_PROMOTIONS] += pages
-            own[FIRST_MEMCG + 2 * memcg + 1] = 1  # an accounted fault: the scan period may be looked at
-            cost = own[PROMOTE_PS] if pages == 1 else own[HUGE_PS]
+    node = np.int64(mm.pte[page] & np.uint8(NODE_MASK))
+    if mm.node[node, TIER] == 0:
+        top_fault(mm, own, row, page, node, now_ps, thread)
+    elif lower_fault(mm, own, rules, row, page, now_ps, thread):
+        cost = own[PROMOTE_PS] if folio_nr_pages(mm, page) == 1 else own[HUGE_PS]
     own[SPENT_PS] += cost * own[FOLD]
-    stall = cost * own[FOLD] // own[FIRST_MEMCG + 2 * memcg]
+    stall = cost * own[FOLD] // own[row + M_THREADS]
     return -1 - stall if mm.node[own[TARGET], KSWAPD_WAKE] > asleep else stall
 
 
-@njit
-def protect_range(mm, first, last, now_ms):
-    """change_prot_numa over ids first .. last - 1: mark lower-tier pages PROT_NONE; returns (PTEs updated, PTEs seen)."""
-    updated = 0
-    for page in range(first, last):
-        state = mm.pte[page]
-        if state & np.uint8(TRAP) or mm.node[np.int64(state & np.uint8(NODE_MASK)), TIER] == 0:
-            continue
-        mm.pte[page] = state | np.uint8(TRAP)
-        mm.scan_ms[page] = np.uint32(now_ms & 0xFFFFFFFF)
-        updated += 1
-    return updated, last - first
-
-
-@njit
-def _scan_memory(address, memcg, offset, budget, virtual, now_ms):
-    mm = mm_at(address)
-    updated = seen = 0
-    for v in range(len(mm.vma)):
-        row = mm.vma[v]
-        if row[VMA_MEMCG] != memcg or row[VMA_END] <= offset:
-            continue
-        start = max(offset, row[VMA_START])
-        unit = 1 if row[VMA_ORDER] else max(np.int64(1), 512 // max(np.int64(1), mm.setting[PAGES_EACH]))  # 2 MiB, full size
-        while start < row[VMA_END]:
-            ids = -(-max(budget, 1) >> row[VMA_ORDER])
-            end = min(row[VMA_END], -(-(start + ids) // unit) * unit)
-            n, visited = protect_range(mm, start, end, now_ms)
-            updated += n
-            seen += visited
-            pages = (end - start) << row[VMA_ORDER]
-            if n:
-                budget -= pages
-            virtual -= pages
-            start = end
-            if budget <= 0 or virtual <= 0:
-                return start, updated, seen
-    return -1, updated, seen
-
-
-def scan_memory(mm: Mm, memcg: Any, offset: Any, budget: Any, virtual: Any, now_ms: Any) -> Any:
-    """One task_numa_work: from `offset` on protect up to `budget` ids of ranges with updates; (next offset or -1, updated, seen).
-
-    A range without a single update counts only against the virtual budget. -1: the end was reached, the cursor starts over.
-    """
-    return _scan_memory(mm.address, memcg, offset, budget, virtual, now_ms)
-
-
 class NumaBalancing:
-    """Hint faults for every tenant, mode 2. Sysctls come from the machine; `rate_limit_mb_s` overrides the machine's."""
+    """Hint faults for every tenant. What is not given comes from the machine's settings.
 
-    def __init__(self, rate_limit_mb_s: int | None = None, hot_threshold_ms: int | None = None, scan_size_mb: int | None = None) -> None:
+    Args:
+        rate_limit_mb_s, hot_threshold_ms: the rules of memory tiering.
+        scan_size_mb: memory marked in one scan.
+        mode: kernel.numa_balancing: 1 normal, 2 memory tiering, 3 both.
+        scan_period_min_ms, scan_period_max_ms: shortest and longest sweep over the resident set.
+        cloned: threads begin with scan_delay as their period, as those made by clone do, and not with the shortest one.
+    """
+
+    metadata_bytes = 0  # scan times and last threads live in the folio's flags
+
+    def __init__(
+        self,
+        rate_limit_mb_s: int | None = None,
+        hot_threshold_ms: int | None = None,
+        scan_size_mb: int | None = None,
+        *,
+        mode: int = TIERING,
+        scan_period_min_ms: int | None = None,
+        scan_period_max_ms: int | None = None,
+        cloned: bool = False,
+    ) -> None:
         self.rate_limit_mb_s, self.hot_threshold_ms, self.scan_size_mb = rate_limit_mb_s, hot_threshold_ms, scan_size_mb
-        self.metadata_bytes = 0  # scan times live in the folio's flags
+        self.mode, self.period_min, self.period_max = mode, scan_period_min_ms or 0, scan_period_max_ms or 0
+        self.cloned = cloned
         self.scans = self.capped = 0
 
     def attach(self, system: System) -> None:
@@ -136,14 +194,19 @@ class NumaBalancing:
         self.size_mb = self.scan_size_mb or system.sysctl("numa_balancing/scan_size_mb")
         threshold = self.hot_threshold_ms or system.sysctl("numa_balancing/hot_threshold_ms")
         rate = self.rate_limit_mb_s or system.sysctl("kernel.numa_balancing_promote_rate_limit_MBps")
-        self.period_max = system.sysctl("numa_balancing/scan_period_max_ms")
+        self.period_min = self.period_min or system.sysctl("numa_balancing/scan_period_min_ms")
+        self.period_max = self.period_max or system.sysctl("numa_balancing/scan_period_max_ms")
         self.rules = promotion_rules(threshold, self.period_max, rate, system.fold)
-        own = [system.cost_ps("hint_fault"), system.cost_ps("hint_fault_promote"), system.cost_ps("hint_fault") + system.cost_ps("migrate_2m")]
-        own += [system.fold, system.default_target, 0, 0]
-        for tenant in system.tenants:
-            own += [tenant.threads, 0]
-        self.own = np.array(own, np.int64)
-        self.context = fault_context(system.mm, [self.own, self.rules])
+        self.own = handler_words(
+            [system.cost_ps("hint_fault"), system.cost_ps("hint_fault_promote")],
+            system.cost_ps("hint_fault") + system.cost_ps("migrate_2m"),
+            fold=system.fold,
+            target=system.default_target,
+            mode=self.mode,
+            threads=[tenant.threads for tenant in system.tenants],
+        )
+        self.areas, self.order = new_areas(system.mm.vma, [tenant.workload.small_vmas for tenant in system.tenants])
+        self.context = fault_context(system.mm, [self.own, self.rules, self.areas])
         system.on_fault(numa_hint_fault, self.context, self.spent)
         for tenant in system.tenants:
             system.daemon("task_numa_work", lambda s, t=tenant: self.scan(s, t), tenant=tenant, phase_ms=0)
@@ -152,40 +215,93 @@ class NumaBalancing:
         """Application CPU time spent in hint faults so far, ps (full size)."""
         return int(self.own[SPENT_PS])
 
-    def periods(self, tenant: Any) -> tuple[int, int]:
-        """task_scan_min, task_scan_max in ms: a sweep of the resident set takes scan_period_min .. max, but >= 100 ms a scan."""
-        windows = tenant.rss_mb() // self.size_mb + 1  # text, stack and libraries make it a little more than the mapping
-        floor = 1000 // (MAX_SCAN_WINDOW_MB // self.size_mb) if self.size_mb < MAX_SCAN_WINDOW_MB else 1000
-        least = max(floor, self.system.sysctl("numa_balancing/scan_period_min_ms") // windows)
-        return least, max(least, self.period_max // windows)
+    def periods(self, tenant: Tenant) -> tuple[int, int]:
+        """task_scan_min, task_scan_max of a tenant in ms."""
+        return scan_bounds(tenant.rss_mb(), self.size_mb, self.period_min, self.period_max)
 
-    def scan(self, system: System, tenant: Any) -> Iterator[Any]:
-        """The tick of a tenant's tasks: every scan period of task run time one task_numa_work."""
-        mm, memcg = system.mm, tenant.index
-        period, longest = self.periods(tenant)
-        delay = system.sysctl("numa_balancing/scan_delay_ms")
+    def limits(self, system: System, tenant: Tenant) -> np.ndarray:
+        """What a scan of this tenant goes by (`numa_scan.task_numa_work`)."""
         budget = system.scaled(self.size_mb * 256, "scan size")
-        offset, seq, seen_seq = tenant.first_page, 0, 0
-        yield system.sleep_exact_ms(delay)
-        stamp_ms = tenant.runtime_ms()
+        delay = system.sysctl("numa_balancing/scan_delay_ms")
+        normal, alone = bool(self.mode & NORMAL), tenant.threads == 1
+        mark_top = 0 if not normal else 2 if self.mode & TIERING else 1
+        home = system.default_target if alone else -1
+        known = int(system.machine.kernel_at_least("6.7"))
+        active = int(normal and not alone)
+        limits = [budget, VIRTUAL_FACTOR * budget, delay, tenant.threads, 0, known, mark_top, home, active]
+        return np.array(limits, np.int64)
+
+    def scan(self, system: System, tenant: Tenant) -> Iterator[Any]:
+        """The ticks of a tenant's tasks: every scan period of their run time one task_numa_work."""
+        mm, order, limits = system.mm, self.order[tenant.index], self.limits(system, tenant)
+        delay_ms, cursor = int(limits[DELAY_MS]), np.zeros(CURSOR_WORDS, np.int64)
+        first_ms = delay_ms if self.cloned and tenant.threads > 1 else None
+        period = ScanPeriod(*self.periods(tenant), tenant.threads, first_ms)
+        row = self.own[FIRST_MEMCG + MEMCG_WORDS * tenant.index :][:MEMCG_WORDS]
+        placed = 0
+        yield system.sleep_exact_ms(delay_ms)
         while True:
-            offset, updated, visited = scan_memory(mm, memcg, offset, budget, VIRTUAL_FACTOR * budget, int(system.now_ms))
-            if offset < 0:
-                offset, seq = tenant.first_page, seq + 1
+            stamp_ms, wall_ms = tenant.runtime_ms(), system.now_ms
+            limits[THREAD] = self.scans % tenant.threads
+            updated, seen = task_numa_work(mm, self.areas, order, cursor, limits, int(wall_ms))
+            row[M_ARMED] = cursor[SEQ] != placed
             mm.stat[NUMA_PTE_UPDATES] += updated
-            spent_ms = system.charge_tenant(tenant, mark_pte=updated, walk_pte=visited - updated, mark_flush_once=int(updated > 0)) / 1e9
+            spent_ms = self.charge(system, tenant, int(updated), int(seen)) / 1e9
             self.scans += 1
-            next_ms = stamp_ms + period + RUN_PER_SCAN * spent_ms
-            self.capped += RUN_PER_SCAN * spent_ms > period
-            self.own[FIRST_MEMCG + 2 * memcg + 1] = 0
-            while tenant.runtime_ms() < next_ms:
-                yield system.sleep_exact_ms(max(1.0, next_ms - tenant.runtime_ms()) if seq == seen_seq else 1.0)
-                if seq != seen_seq and self.own[FIRST_MEMCG + 2 * memcg + 1]:
-                    # No accounted fault is local or shared in mode 2, so the period doubles once a sweep.
-                    seen_seq, period = seq, min(longest, period * 2)
-                    next_ms = max(next_ms, tenant.runtime_ms() + period)
-            stamp_ms = tenant.runtime_ms()
+            self.capped += self.is_capped(period.ms, spent_ms, tenant.threads)
+            next_ms = wall_ms + period.ms
+            while True:
+                if row[M_CLOSED_PS]:
+                    placed, closed_ms = int(cursor[SEQ]), int(row[M_CLOSED_PS]) / 1e9
+                    if self.close_sweep(row, period):
+                        next_ms = max(next_ms, closed_ms + period.ms)
+                left = next_ms - system.now_ms
+                if left <= 0:
+                    left = stamp_ms + self.pause_ms(period.ms, spent_ms, tenant.threads) - tenant.runtime_ms()
+                if left <= 0:
+                    break
+                yield system.sleep_exact_ms(max(1.0, left))
+
+    def charge(self, system: System, tenant: Tenant, updated: int, seen: int) -> float:
+        """What a scan costs the thread that makes it, ps (full size)."""
+        return system.charge_tenant(tenant, mark_pte=updated, walk_pte=seen - updated, mark_flush_once=int(updated > 0))
+
+    def pause_ms(self, period_ms: float, spent_ms: float, threads: int) -> float:
+        """Run time of each thread from one scan to the next: the period, but a thread that scanned waits longer than the others."""
+        own = period_ms + RUN_PER_SCAN * spent_ms + LOST_TICKS * 1000 / self.system.machine.hz
+        return own if threads == 1 else max(period_ms, own / threads)
+
+    def is_capped(self, period_ms: float, spent_ms: float, threads: int) -> bool:
+        """Whether the cap of 3 % a thread, more than the period, says when the next scan comes."""
+        if threads == 1:
+            return RUN_PER_SCAN * spent_ms > period_ms
+        return self.pause_ms(period_ms, spent_ms, threads) > period_ms
+
+    def close_sweep(self, row: np.ndarray, period: ScanPeriod) -> bool:
+        """task_numa_placement: let the sweep's faults change the period; True if it was doubled.
+
+        A doubling leaves the counts by place as they are, so a failed migration doubles the period at every later sweep as well.
+        """
+        sweep = row[M_SWEEP:].tolist()
+        row[M_CLOSED_PS] = 0
+        if period.update(Faults(*sweep)):
+            return True
+        row[M_REMOTE : M_FAILED + 1] -= sweep[:3]
+        return False
 
     def bound(self) -> dict[str, float]:
         """Share of scans after which the 3 % cap, not the period, set the pace."""
         return {"scan cap": self.capped / self.scans if self.scans else 0.0}
+
+
+def handler_words(costs: list[int], huge_ps: int, *, fold: int, target: int, mode: int, threads: list[int]) -> np.ndarray:
+    """The i64 that the fault handler owns.
+
+    Args:
+        costs: ps of a fault, and of one that promotes 4 KiB; huge_ps: of one that promotes 2 MiB.
+        threads: of each memcg.
+    """
+    rows = np.zeros((len(threads), MEMCG_WORDS), np.int64)
+    rows[:, M_THREADS] = threads
+    head = np.array([*costs, huge_ps, fold, target, 0, mode, 0], np.int64)
+    return np.concatenate([head, rows.ravel()])

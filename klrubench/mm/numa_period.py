@@ -33,9 +33,9 @@ def scan_bounds(rss_mb: int, size_mb: int, shortest_ms: int, longest_ms: int) ->
 class ScanPeriod:
     """numa_scan_period of a tenant's threads, which are equal, and its upper bound, which sharing stretches."""
 
-    def __init__(self, least_ms: int, longest_ms: int, threads: int) -> None:
+    def __init__(self, least_ms: int, longest_ms: int, threads: int, first_ms: int | None = None) -> None:
         self.least_ms, self.base_ms, self.threads = least_ms, longest_ms, threads
-        self.ms = least_ms
+        self.ms = least_ms if first_ms is None else first_ms
         self._private = self._shared = 0.0
 
     @property

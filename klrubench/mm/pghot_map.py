@@ -251,12 +251,12 @@ def walk_steps(mm, node, first, end):
 
 
 @njit
-def _migrate_ready(store, address, source, last_section, budget, reach, jiffies, rules, fold):
+def _migrate_ready(store, address, source, last_section, budget, most, reach, jiffies, rules, fold):
     p = map_at(store)
     mm = mm_at(address)
     state, batch = p.state[source], p.setting[BATCH]
     seen = steps = taken = folios = moved = flushes = np.int64(0)
-    while state[AT_SECTION] < last_section and folios < budget and seen < reach:
+    while state[AT_SECTION] < last_section and folios < budget and taken < most and seen < reach:
         section = state[AT_SECTION]
         frame, end = state[AT_FRAME], p.section[section, 1]
         if frame < 0:
@@ -267,7 +267,7 @@ def _migrate_ready(store, address, source, last_section, budget, reach, jiffies,
             frame = p.section[section, 0]
             seen += end - frame
             steps += walk_steps(mm, source, frame, end)
-        while frame < end and p.ready[section] > 0 and folios < budget:
+        while frame < end and p.ready[section] > 0 and folios < budget and taken < most:
             pages = take_record(p, mm, frame, section, source, jiffies, rules, fold)
             taken += pages >= 0
             frame += 1
@@ -287,13 +287,13 @@ def _migrate_ready(store, address, source, last_section, budget, reach, jiffies,
 
 
 def migrate_ready(
-    p: MapArrays, mm: Mm, source: Any, last_section: Any, budget: Any, reach: Any, jiffies: Any, rules: Any, fold: Any
+    p: MapArrays, mm: Mm, source: Any, last_section: Any, budget: Any, most: Any, reach: Any, jiffies: Any, rules: Any, fold: Any
 ) -> tuple[int, ...]:
-    """Go on with a node's walk, in the order of frames, until its end, `budget` promotions, or sections of `reach` frames.
+    """Go on with a node's walk, in the order of frames, until its end, `budget` promotions, `most` records, or `reach` frames.
 
     Returns (steps of the walk, records taken, folios and 4 KiB pages promoted, batches migrated, full size).
     """
-    return tuple(_migrate_ready(p.address, mm.address, source, last_section, budget, reach, jiffies, rules, fold))
+    return tuple(_migrate_ready(p.address, mm.address, source, last_section, budget, most, reach, jiffies, rules, fold))
 
 
 def alias_share(version: str, hz: int, window_ms: float) -> float:

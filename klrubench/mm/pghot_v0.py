@@ -43,7 +43,8 @@ GOLDEN_RATIO_64 = 0x61C8864680B583EB
 RECORD_BYTES = 64  # 56 in a kmalloc-64 object
 SLEEP_MS = 1000
 OLD_WINDOWS = 2
-STEP_PAGES = 1024  # promotions, full size, between two looks at the clock (ours)
+# between two looks at the clock (ours), full size: promotions (6 ms), pages turned away by the gate (4 ms: kswapd must get its turn)
+STEP_PAGES, STEP_REFUSED = 1 << 10, 1 << 13
 
 # columns of a record (frequency 0: none) and settings
 FREQ, STAMP, COLUMNS = range(3)
@@ -129,11 +130,11 @@ def should_promote(p, mm, frame, jiffies):
 
 
 @njit
-def _sweep(store, address, at, limit, jiffies, fold):
+def _sweep(store, address, at, limit, most, jiffies, fold):
     p = sweep_at(store)
     mm = mm_at(address)
     visited = folios = moved = refused = np.int64(0)
-    while at < len(p.order) and folios < limit:
+    while at < len(p.order) and folios < limit and refused < most:
         frame = np.int64(p.order[at])
         at += 1
         if p.record[frame, FREQ] == 0:
@@ -152,9 +153,12 @@ def _sweep(store, address, at, limit, jiffies, fold):
     return at, visited, folios, moved, refused
 
 
-def sweep(p: SweepArrays, mm: Mm, at: Any, limit: Any, jiffies: Any, fold: Any) -> Any:
-    """Go on with a sweep at place `at` until its end or `limit` promotions; (next place, records seen, folios, pages, refused)."""
-    return _sweep(p.address, mm.address, at, limit, jiffies, fold)
+def sweep(p: SweepArrays, mm: Mm, at: Any, limit: Any, most: Any, jiffies: Any, fold: Any) -> Any:
+    """Go on with a sweep at place `at` until its end, `limit` promotions or `most` refusals.
+
+    Returns (next place, records seen, folios and 4 KiB pages promoted, refusals).
+    """
+    return _sweep(p.address, mm.address, at, limit, most, jiffies, fold)
 
 
 class SweptPghot:
@@ -192,13 +196,13 @@ class SweptPghot:
 
     def run(self, system: System) -> Iterator[Any]:
         """The thread: every second all lists, whatever is in them."""
-        limit = max(1, STEP_PAGES // system.fold)
+        limit, most = max(1, STEP_PAGES // system.fold), max(1, STEP_REFUSED // system.fold)
         while True:
             yield system.sleep_ms(SLEEP_MS)
             system.charge_full(pghot_list_element=HASH_LISTS)
             at = 0 if self.arrays.setting[COUNT] else len(self.arrays.order)
             while at < len(self.arrays.order):
-                at, visited, folios, pages, refused = sweep(self.arrays, system.mm, at, limit, system.jiffies, system.fold)
+                at, visited, folios, pages, refused = sweep(self.arrays, system.mm, at, limit, most, system.jiffies, system.fold)
                 system.charge_moves("kpromoted_page", folios, pages)
                 system.charge(pghot_list_element=visited, kpromoted_pop=refused)
                 system.flush_tlb(folios, 1)

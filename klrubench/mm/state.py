@@ -34,7 +34,7 @@ STATS: tuple[str, ...] = (
     "pghot_records_heap", "pghot_heap_full", "kpromoted_popped", "kpromoted_right_node", "kpromoted_non_lru", "kpromoted_dropped", "kpromoted_cold_old",
     "pgscan_kswapd", "pgsteal_kswapd", "kswapd_wakes", "demote_fail", "pgaging_pte", "pgaging_young", "pgcarried", "lru_max_seq_advances",
     "ptescan_slots", "ptescan_fast", "ptescan_young", "ptescan_pmds", "idle_set", "idle_checked", "idle_young", "pgalloc_spill", "kmigrated_taken",
-    "kmigrated_dropped",
+    "kmigrated_dropped", "numa_hint_faults_local",
 )  # fmt: skip
 (
     PGPROMOTE_SUCCESS, PGPROMOTE_CANDIDATE, PGPROMOTE_CANDIDATE_NRL, PGDEMOTE_KSWAPD, PGMIGRATE_SUCCESS, PGMIGRATE_FAIL,
@@ -44,7 +44,7 @@ STATS: tuple[str, ...] = (
     PGHOT_RECORDS_HEAP, PGHOT_HEAP_FULL, KPROMOTED_POPPED, KPROMOTED_RIGHT_NODE, KPROMOTED_NON_LRU, KPROMOTED_DROPPED, KPROMOTED_COLD_OLD,
     PGSCAN_KSWAPD, PGSTEAL_KSWAPD, KSWAPD_WAKES, DEMOTE_FAIL, PGAGING_PTE, PGAGING_YOUNG, PGCARRIED, MAX_SEQ_ADVANCES,
     PTESCAN_SLOTS, PTESCAN_FAST, PTESCAN_YOUNG, PTESCAN_PMDS, IDLE_SET, IDLE_CHECKED, IDLE_YOUNG, PGALLOC_SPILL, KMIGRATED_TAKEN,
-    KMIGRATED_DROPPED,
+    KMIGRATED_DROPPED, NUMA_HINT_FAULTS_LOCAL,
 ) = range(len(STATS))  # fmt: skip
 
 AGAIN_MS = 60_000  # a promotion less than this after the page's demotion counts as "promoted again"
@@ -59,7 +59,7 @@ class Mm(NamedTuple):
     lru_next, lru_prev: i32 [n + heads], circular lists with a head a (lruvec, generation, type).
     vma: i64 [v, VMA_COLUMNS]; block_vma: u16 [n / 512]. node: i64 [k, NODE_COLUMNS]; lru: i64 [l, LRU_COLUMNS].
     bloom: u8 [2 l, bits]. stat: i64 [len(STATS)]. traffic: f64 [k, 2] bytes read and written by migration this quantum.
-    scan_ms: u32 [n], time of the last PROT_NONE marking (NUMA balancing). demoted_ms: i32 [n] and best: u32 [n] are instruments:
+    scan_ms: u32 [n], the folio's cpupid field (NUMA balancing): time of the last marking, or last faulting thread + 1. demoted_ms: i32 [n] and best: u32 [n] are instruments:
     the last demotion, and a bit a window in which the page belongs to the best top-tier set. setting: i64. table: i64, addresses and
     shapes of all arrays before it, and `address` of that table: what kernels are given (see mm/table.py).
     """

@@ -7,6 +7,7 @@ from typing import Any
 
 from klrubench.machine import Machine
 from klrubench.report.sparkline import rates, ratios, resampled, sparkline
+from klrubench.report.tenants import tenant_lines
 from klrubench.report.text import Column, count, fixed, joined, missing, share, significant, size, table, wrapped
 from klrubench.report.wide import bound_text
 
@@ -15,7 +16,11 @@ _MIB_PER_PAGE = 1 / 256
 
 
 def run_text(
-    result: Mapping[str, Any], slowdown: Mapping[str, float | None], width: int, ascii_only: bool = False
+    result: Mapping[str, Any],
+    slowdown: Mapping[str, float | None],
+    width: int,
+    ascii_only: bool = False,
+    base_tenants: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The page of one run.
 
@@ -24,9 +29,12 @@ def run_text(
         slowdown: `run`, `steady` and `charged` slowdown against all-DRAM in %, where known.
         width: columns of text a line may have.
         ascii_only: draw the time line with 7-bit characters.
+        base_tenants: the rows by memcg of the run with everything in DRAM.
     """
     metrics = result["metrics"]
     lines = [line for label, text in _facts(metrics, slowdown) for line in _fact(label, text, width)]
+    tenants = tenant_lines(result.get("tenants") or (), base_tenants)
+    lines += ["", *tenants] if tenants else []
     lines += ["", *_cpu(result)]
     bound = bound_text(result.get("bound"), width - _LABEL)
     lines += _fact("bound by, %", bound, width) if bound else []

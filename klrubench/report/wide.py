@@ -7,6 +7,7 @@ from typing import Any
 
 from klrubench.report.footnotes import Footnotes
 from klrubench.report.heads import name_words, spoken
+from klrubench.report.tenants import LEGEND, tenant_columns
 from klrubench.report.text import Column, blocks, fixed, half, keyed, missing, points, share, size, tenths, wrapped
 
 CPU = "% of a core"
@@ -22,15 +23,16 @@ _LEGEND = {
     "promoted_again_share": "again: promoted < 60 s after demotion",
     "precision": "prec: promoted pages that are among the best for DRAM afterwards; rec: share of those promoted",
     "cpu_pct": "own: the kernel thread named like the policy; application: what its own threads pay",
+    **LEGEND,
 }
 
 
 def wide_lines(rows: Sequence[Mapping[str, Any]], notes: Footnotes, width: int, colour: bool = False) -> list[str]:
-    """Two tables with one line a policy, benefit and cost, each cut into blocks where `width` is short.
+    """Tables with one line a policy, benefit, cost and (if several) tenants, each cut into blocks where `width` is short.
 
     Args:
         rows: one mapping a policy: `policy`, `policy_role`, the columns named in `_benefit` and `_cost` (any may be
-            missing), `cpu_pct` (% of a core by thread or kind of stall), `daemon_threads`, `bound` (shares by name).
+            missing), `cpu_pct` (% of a core by thread or kind of stall), `daemon_threads`, `bound` (shares by name), `tenants` (rows by memcg), `jain`, `least_most`.
         notes: where short names are spelled out.
         width: columns of text a line may have.
         colour: whether the least slowdown of a contestant is set in bold.
@@ -38,7 +40,7 @@ def wide_lines(rows: Sequence[Mapping[str, Any]], notes: Footnotes, width: int, 
     short, key = _labels([str(row["policy"]) for row in rows], 20)
     label = Column(("policy",), [short[str(row["policy"])] for row in rows], left=True, gap=0)
     lines: list[str] = []
-    for middle in (_benefit(rows), _cost(rows)):
+    for middle in (_benefit(rows), _cost(rows), tenant_columns(rows)):
         for part in blocks([label], middle, [], width, colour) if middle else []:
             lines += ([""] if lines else []) + part
     notes.spell_out(key)

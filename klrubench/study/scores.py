@@ -18,6 +18,7 @@ from klrubench.study.statistics import (
     verdict,
 )
 from klrubench.study.table import frame
+from klrubench.study.tenants import shared
 
 if TYPE_CHECKING:
     import polars as pl
@@ -207,12 +208,17 @@ def wide(runs: pl.DataFrame, setting: str | None = None, baseline: str = BASELIN
     """Cost beside benefit on one setting (default: the first): the cells of `matrix`, and what is no plain number.
 
     Added to each: `cpu_pct` ({thread or kind of stall: % of a core}), `daemon_threads`, `bound` ({name: share of the
-    run}), `vmstat` ({name: mean}), `sysctls`, `notes`.
+    run}), `vmstat` ({name: mean}), `sysctls`, `notes`; where there are several tenants, `tenants`, `jain` and `least_most` (see
+    `tenants.shared`).
     """
     settings = grid(runs)
     chosen = next(iter(settings)) if setting is None else setting
     cells = [cell for cell in matrix(runs, baseline).to_dicts() if cell["setting"] == chosen]
-    return [{**cell, **_structures(settings[chosen][cell["policy"]])} for cell in cells]
+    policies = settings[chosen]
+    base = policies.get(baseline, [])
+    return [
+        {**cell, **_structures(policies[cell["policy"]]), **shared(policies[cell["policy"]], base)} for cell in cells
+    ]
 
 
 def _structures(each: list[Run]) -> dict[str, Any]:

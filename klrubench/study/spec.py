@@ -195,8 +195,8 @@ def full_accesses(machine: Machine, workload: Part, duration_s: float) -> float:
     """Full-size accesses of a run: touches a page and second x pages x seconds at work."""
     from klrubench.simulate.timing import resolve_timing, simulated_touches
 
-    made = workload.build()
-    return float(simulated_touches(resolve_timing(machine, made), made, duration_s, fold=1))
+    tenants = workload.build().tenants()
+    return float(sum(simulated_touches(resolve_timing(machine, each), each, duration_s, fold=1) for each in tenants))
 
 
 def auto_fold(full: float) -> int:

@@ -37,6 +37,7 @@ def row(record: Mapping[str, Any]) -> dict[str, Any]:
         "bound_json": _json(result.get("bound", {})),
         "vmstat_json": _json(result.get("vmstat", {})),
         "notes_json": _json(result.get("notes", [])),
+        "tenants_json": _json(result.get("tenants", [])),
         "sysctls_json": _json(policy["facts"].get("sysctls", {})),
         "daemon_cpus": str(spec["options"].get("daemon_cpus", "spare")),
         "components_json": _json(spec["components"]),

@@ -12,7 +12,7 @@ from klrubench.engine.bits import GEN_MASK, REFERENCED, WORKINGSET
 from klrubench.engine.jit import njit_inline
 from klrubench.mm.lru import list_add, list_del, list_head, set_generation
 from klrubench.mm.mglru.bloom import bloom_reset
-from klrubench.mm.mglru.walk import DONE, FORCE, SEQ, SLOTS, YOUNG, visit
+from klrubench.mm.mglru.walk import DONE, FORCE, SEQ, SLOTS, YOUNG, walk_at
 from klrubench.mm.state import (
     MAX_NR_GENS,
     MAX_SEQ,
@@ -118,7 +118,7 @@ def try_to_inc_max_seq(mm, lruvec, memcg, node, force_scan, walk):
         return False
     if begin_pass(mm, lruvec, mm.lru[lruvec, MAX_SEQ], walk, False):
         nothing = np.empty(0, np.uint32)
-        while visit(mm, walk, memcg, lruvec, node, True, nothing) != DONE:
+        while walk_at(mm.address, walk, memcg, lruvec, node, True, nothing) != DONE:
             pass
     mm.stat[PGAGING_PTE] += walk[SLOTS] - walk[YOUNG]  # PTEs of other nodes included, accessed or not
     mm.stat[PGAGING_YOUNG] += walk[YOUNG]

@@ -230,10 +230,11 @@ def visit(mm, walk, memcg, lruvec, node, posted, out):
 
 
 @njit
-def _walk_mm(address, walk, memcg, lruvec, node, posted, out):
+def walk_at(address, walk, memcg, lruvec, node, posted, out):
+    """`visit` on the `Mm` at an address, compiled once for all who walk."""
     return visit(mm_at(address), walk, memcg, lruvec, node, posted, out)
 
 
 def walk_mm(mm: Mm, walk: np.ndarray, memcg: int, lruvec: int, node: int, posted: bool, out: np.ndarray) -> int:
     """`visit`, from Python."""
-    return int(_walk_mm(mm.address, walk, memcg, lruvec, node, posted, out))
+    return int(walk_at(mm.address, walk, memcg, lruvec, node, posted, out))
