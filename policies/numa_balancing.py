@@ -16,16 +16,35 @@ class NumaBalancing(Policy):
     chain = "hint fault (PROT_NONE) -> hint latency under a threshold, rate limit -> promotion in the fault; demotion by kswapd"
     sees = "the time from marking a page to its next touch"
     blind = "a page is touched between two sweeps only once marked: fast sweeps cost faults, slow ones miss"
-    not_modelled = "try-lock misses; several nodes with CPUs (modes 1 and 3); mode 1 counts promotions in pgpromote_success too"
+    not_modelled = (
+        "try-lock misses; several nodes with CPUs (modes 1 and 3); mode 1 counts promotions in pgpromote_success too"
+    )
     sysctls = {"kernel.numa_balancing": 2}
 
-    mode: int = param(2, choices=(0, 1, 2, 3), help="0 off, 1 normal, 2 tiering, 3 both", origin="kernel.numa_balancing")
-    rate_limit_mb_s: int = param(65_536, low=1, high=1 << 20, log=True, help="promotion rate limit", origin="numa_balancing_promote_rate_limit_MBps")
-    hot_threshold_ms: int = param(1000, low=10, high=60_000, log=True, help="hint latency below which a page is hot", origin="hot_threshold_ms")
+    mode: int = param(
+        2, choices=(0, 1, 2, 3), help="0 off, 1 normal, 2 tiering, 3 both", origin="kernel.numa_balancing"
+    )
+    rate_limit_mb_s: int = param(
+        65_536,
+        low=1,
+        high=1 << 20,
+        log=True,
+        help="promotion rate limit",
+        origin="numa_balancing_promote_rate_limit_MBps",
+    )
+    hot_threshold_ms: int = param(
+        1000, low=10, high=60_000, log=True, help="hint latency below which a page is hot", origin="hot_threshold_ms"
+    )
     scan_size_mb: int = param(256, low=16, high=2048, log=True, help="memory marked in one scan", origin="scan_size_mb")
-    scan_period_min_ms: int = param(1000, low=1, high=60_000, log=True, help="shortest sweep over the memory", origin="scan_period_min_ms")
-    scan_period_max_ms: int = param(60_000, low=100, high=3_600_000, log=True, help="longest sweep over the memory", origin="scan_period_max_ms")
-    cloned: bool = param(False, help="threads begin with scan_delay as their period, as cloned ones do, not with the shortest")
+    scan_period_min_ms: int = param(
+        1000, low=1, high=60_000, log=True, help="shortest sweep over the memory", origin="scan_period_min_ms"
+    )
+    scan_period_max_ms: int = param(
+        60_000, low=100, high=3_600_000, log=True, help="longest sweep over the memory", origin="scan_period_max_ms"
+    )
+    cloned: bool = param(
+        False, help="threads begin with scan_delay as their period, as cloned ones do, not with the shortest"
+    )
 
     def __init__(self, **values):
         super().__init__(**values)

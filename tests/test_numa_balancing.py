@@ -1,4 +1,4 @@
-"""NUMA balancing: cursor, threshold controller and rate limiter against plain Python; hint faults against a law."""
+"""NUMA balancing: threshold controller and rate limiter against plain Python; hint faults against a law; modes 0 to 3."""
 
 from __future__ import annotations
 
@@ -11,17 +11,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from klrubench.engine.bits import ACCESSED, NODE_MASK, TRAP
+from klrubench.errors import ParameterError
 from klrubench.machine import Machine, load_machine
 from klrubench.mm.fault import fault_context
 from klrubench.mm.numa_balancing import (
     FIRST_MEMCG,
     FOLD,
     LATENCY_MASK,
+    M_ARMED,
+    M_CLOSED_PS,
+    M_FAILED,
+    M_LOCAL,
+    M_PRIVATE,
+    M_REMOTE,
+    M_SHARED,
+    M_SWEEP,
+    MEMCG_WORDS,
     SPENT_PS,
     NumaBalancing,
+    handler_words,
     numa_hint_fault,
-    scan_memory,
 )
+from klrubench.mm.numa_scan import new_areas
 from klrubench.mm.numa_promotion import adjust_threshold, may_promote, promotion_rules, rate_limited
 from klrubench.mm.state import (
     CAPACITY,
@@ -32,6 +43,7 @@ from klrubench.mm.state import (
     NUMA_FAULT_PROMOTIONS,
     NUMA_FREE_BYPASS,
     NUMA_HINT_FAULTS,
+    NUMA_HINT_FAULTS_LOCAL,
     NUMA_LIMITED,
     NUMA_PTE_UPDATES,
     PGPROMOTE_CANDIDATE,
@@ -42,7 +54,6 @@ from klrubench.mm.state import (
     WINDOW,
     WMARK_HIGH,
     WMARK_PROMO,
-    Mm,
     new_mm,
 )  # fmt: skip
 from klrubench.simulate import Options
@@ -54,68 +65,6 @@ from klrubench.study.plugins import find_policy, find_workload
 
 PS_PER_MS = 1_000_000_000
 CHEAP = {"hint_fault": "0.01x", "hint_fault_promote": "0.001x", "mark_pte": "0.01x", "mark_flush": "0.01x"}
-
-
-# --- the cursor -----------------------------------------------------------------------------------------------------
-def slow_scan(mm: Mm, memcg: int, offset: int, budget: int, virtual: int, now: int) -> tuple[int, int, int]:
-    """task_numa_work, a range at a time and a page at a time; marks in place."""
-    updated = seen = 0
-    for start, end, owner, _, order in mm.vma.tolist():
-        if owner != memcg:
-            continue
-        here = max(start, offset)
-        while here < end:
-            pages_left = max(budget, 1)
-            stop = here
-            while stop < end and (((stop - here) << order) < pages_left or (order == 0 and stop % 512)):
-                stop += 1
-            changed = 0
-            for page in range(here, stop):
-                seen += 1
-                if mm.node[mm.pte[page] & NODE_MASK, 6] > 0 and not mm.pte[page] & TRAP:
-                    mm.pte[page] |= TRAP
-                    mm.scan_ms[page] = now
-                    changed += 1
-            updated += changed
-            budget -= ((stop - here) << order) if changed else 0
-            virtual -= (stop - here) << order
-            here = stop
-            if budget <= 0 or virtual <= 0:
-                return here, updated, seen
-    return -1, updated, seen
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    seed=st.integers(0, 2**32), lower=st.sampled_from([0.0, 0.01, 0.5, 1.0]), budget=st.integers(1, 3000),
-    factor=st.sampled_from([1, 8]),
-    vmas=st.lists(st.tuples(st.integers(1, 2500), st.integers(0, 1), st.booleans()), min_size=1, max_size=4),
-)  # fmt: skip
-def test_the_scan_equals_the_twin(
-    seed: int, lower: float, budget: int, factor: int, vmas: list[tuple[int, int, bool]]
-) -> None:
-    """Scan after scan over mixed VMAs: cursor, marks, scan times, PTEs changed and seen."""
-    rng = np.random.default_rng(seed)
-    layout = [(pages // 40 + 1 if huge else pages, memcg, False, 9 if huge else 0) for pages, memcg, huge in vmas]
-    mine, twin = (new_mm(layout, [1 << 20, 1 << 20, 1 << 20], [0, 1, 2], 2, 64) for _ in range(2))
-    tables = np.repeat(rng.random(len(mine.pte) >> 9) < lower, 512)
-    mine.pte[:] = np.where(tables, rng.integers(0, 3, len(mine.pte)), 0) | rng.choice(
-        [0, TRAP], len(mine.pte), p=[0.9, 0.1]
-    )
-    twin.pte[:] = mine.pte
-    offset = 0
-    for step in range(6):
-        result = scan_memory(mine, 0, offset, budget, factor * budget, 100 + step)
-        assert tuple(result) == slow_scan(twin, 0, offset, budget, factor * budget, 100 + step)
-        assert mine.pte.tolist() == twin.pte.tolist() and mine.scan_ms.tolist() == twin.scan_ms.tolist()
-        offset = max(0, int(result[0]))
-
-
-def test_a_scan_of_2_mib_pages_counts_bytes() -> None:
-    """256 MiB of budget are 128 huge pages, not 65,536."""
-    mm = new_mm([(1000, 0, False, 9)], [1 << 20, 1 << 20], [0, 1], 1, 64)
-    mm.pte[:] = 1
-    assert scan_memory(mm, 0, 0, 1 << 16, 8 << 16, 5) == (128, 128, 128)
 
 
 # --- threshold and rate ---------------------------------------------------------------------------------------------
@@ -227,14 +176,16 @@ def test_the_limiter_grants_its_rate_each_second() -> None:
 class Handler:
     """The compiled handler over a small memory, called as the access loop calls it."""
 
-    def __init__(self, threads: int = 4, fold: int = 2, top: int = 4096) -> None:
+    def __init__(self, threads: int = 4, fold: int = 2, top: int = 4096, mode: int = 2) -> None:
         self.mm = new_mm([(2048, 0, False, 0), (2, 0, False, 9)], [top, 8192], [0, 1], 1, 64)
         allocate(self.mm, np.concatenate([np.arange(2048), [2048, 2049]]), np.array([1]))
         self.mm.setting[[WINDOW, WAKE_ON_REFUSE]] = -1, 1
         self.mm.node[0, WMARK_HIGH] = 100
-        self.own = np.array([1000, 7000, 90_000, fold, 0, 0, 0, threads, 0], np.int64)
+        self.own = handler_words([1000, 7000], 90_000, fold=fold, target=0, mode=mode, threads=[threads])
         self.rules = promotion_rules(1000, 60_000, 65_536, 1)
-        self.context = fault_context(self.mm, [self.own, self.rules])
+        self.areas, _ = new_areas(self.mm.vma, [0])
+        self.context = fault_context(self.mm, [self.own, self.rules, self.areas])
+        self.row = self.own[FIRST_MEMCG:]
 
     def fault(self, page: int, now_ms: int) -> int:
         return int(numa_hint_fault.ctypes(self.context.ctypes.data, page, now_ms * PS_PER_MS))
@@ -254,7 +205,8 @@ def test_a_page_is_promoted_if_its_hint_latency_is_under_the_threshold(latency: 
         and handler.own[SPENT_PS] == (7000 if promoted else 1000) * handler.own[FOLD]
     )
     assert handler.mm.scan_ms[9] == 300 + latency  # the field now holds the time of the fault
-    assert handler.own[FIRST_MEMCG + 1] == promoted
+    counted = handler.row[[M_REMOTE, M_LOCAL, M_FAILED, M_PRIVATE, M_SHARED]].tolist()
+    assert counted == [int(promoted), 0, 0, int(promoted), 0]  # a page that stays below is not accounted at all
     stats = handler.mm.stat[[NUMA_HINT_FAULTS, NUMA_FAULT_PROMOTIONS, PGPROMOTE_SUCCESS]].tolist()
     assert stats == [1, int(promoted), int(promoted)]
     check_memory(handler.mm)
@@ -276,6 +228,65 @@ def test_a_refusal_wakes_kswapd_once_and_asks_the_loop_to_stop() -> None:
     assert handler.mm.node[0, KSWAPD_WAKE] == 1
     assert handler.fault(2, 1) == 500
     assert handler.mm.stat[PGPROMOTE_SUCCESS] == 0
+
+
+def test_the_normal_mode_promotes_at_the_second_fault() -> None:
+    """At the first a lower-tier page's last CPU is unknown; then whichever thread faults, it came from here."""
+    handler = Handler(mode=1)
+    for page in range(1024):
+        assert handler.fault(page, 5000) == 500
+    assert handler.mm.stat[PGPROMOTE_SUCCESS] == 0 and not handler.row[M_REMOTE : M_SHARED + 1].any()
+    for page in range(1024):
+        assert handler.fault(page, 90_000) == 3500
+    assert handler.mm.stat[PGPROMOTE_SUCCESS] == 1024
+    assert handler.row[M_REMOTE] == 1024 and handler.row[M_LOCAL] == handler.row[M_FAILED] == 0
+    # the other of four equal threads took three of four faults
+    assert handler.row[M_PRIVATE] + handler.row[M_SHARED] == 1024
+    assert abs(handler.row[M_PRIVATE] - 256) < 5 * math.sqrt(1024 * 3 / 16)
+    check_memory(handler.mm)
+
+
+def test_a_failed_promotion_is_accounted_in_the_normal_mode_only() -> None:
+    """Without memory tiering a fault that leaves its page below counts as failed, and kswapd is not asked."""
+    for mode, failed in ((1, 1), (2, 0), (3, 0)):
+        handler = Handler(threads=1, top=512, mode=mode)
+        handler.mm.node[0, WMARK_HIGH] = 10_000
+        handler.mm.setting[WAKE_ON_REFUSE] = mode >> 1
+        handler.fault(1, 1)
+        handler.fault(1, 2)
+        assert handler.row[M_FAILED] == failed
+        assert handler.mm.node[0, KSWAPD_WAKE] == mode >> 1
+
+
+@pytest.mark.parametrize("mode", [1, 3])
+def test_faults_on_the_top_tier_are_local_and_move_nothing(mode: int) -> None:
+    """One thread: all private. The first fault of a page is private for any number of threads."""
+    for threads in (1, 4):
+        handler = Handler(threads=threads, mode=mode)
+        handler.mm.pte[:] &= np.uint8(0xFF ^ NODE_MASK)
+        faults = 2000
+        for k in range(faults):
+            assert handler.fault(k % 500, k) == 2000 // threads
+        assert handler.mm.stat[NUMA_HINT_FAULTS_LOCAL] == handler.row[M_LOCAL] == faults
+        expected = faults if threads == 1 else 500 + 1500 / 4
+        assert abs(handler.row[M_PRIVATE] - expected) <= 5 * math.sqrt(1500 * 3 / 16)
+        assert handler.row[M_SHARED] == faults - handler.row[M_PRIVATE]
+        assert handler.mm.stat[PGPROMOTE_SUCCESS] == 0
+
+
+def test_the_first_accounted_fault_of_a_sweep_closes_the_one_before() -> None:
+    """It keeps the counts without itself and when it came; only those by thread start over."""
+    handler = Handler(threads=1)
+    for page in range(10):
+        handler.fault(page, 5)
+    handler.row[M_ARMED] = 1
+    handler.fault(10, 2000)  # latency 2 s: not promoted, not accounted
+    assert handler.row[M_CLOSED_PS] == 0
+    handler.mm.scan_ms[11] = 2990
+    handler.fault(11, 3000)
+    assert handler.row[M_CLOSED_PS] == 3000 * PS_PER_MS and handler.row[M_ARMED] == 0
+    assert handler.row[M_SWEEP:].tolist() == [10, 0, 0, 10, 0]
+    assert handler.row[M_REMOTE : M_SHARED + 1].tolist() == [11, 0, 0, 1, 0]
 
 
 # --- in a run -------------------------------------------------------------------------------------------------------
@@ -335,14 +346,75 @@ def test_the_scan_period_stays_without_promotions_and_doubles_with_them() -> Non
     assert doubling.scans < still.scans / 2
 
 
-def test_several_tenants_are_scanned_each_in_its_own_pages() -> None:
-    """The handler accounts a fault to the memcg of the page."""
+def test_the_handler_accounts_a_fault_to_the_memcg_of_its_page() -> None:
     mm = new_mm([(1024, 0, False, 0), (1024, 1, False, 0)], [4096, 4096], [0, 1], 2, 64)
     allocate(mm, np.arange(2048), np.array([1]))
-    assert scan_memory(mm, 1, 1024, 600, 4800, 7) == (2048, 1024, 1024)
-    assert not (mm.pte[:1024] & TRAP).any() and (mm.pte[1024:] & TRAP).all()
-    own, rules = np.array([800, 800, 0, 1, 0, 0, 0, 1, 0, 8, 0], np.int64), promotion_rules(1000, 60_000, 65_536, 1)
-    context = fault_context(mm, [own, rules])
+    own = handler_words([800, 800], 0, fold=1, target=0, mode=2, threads=[1, 8])
+    areas, _ = new_areas(mm.vma, [0, 0])
+    context = fault_context(mm, [own, promotion_rules(1000, 60_000, 65_536, 1), areas])
     mm.setting[WINDOW] = -1
     assert [int(numa_hint_fault.ctypes(context.ctypes.data, page, 8 * PS_PER_MS)) for page in (3, 1500)] == [800, 100]
-    assert own[[FIRST_MEMCG + 1, FIRST_MEMCG + 3]].tolist() == [1, 1]
+    assert own[[FIRST_MEMCG + M_REMOTE, FIRST_MEMCG + MEMCG_WORDS + M_REMOTE]].tolist() == [1, 1]
+
+
+def mode_run(mode: int, ratio: tuple[float, float] = (9, 1), **values: Any) -> System:
+    """20 s of `uniform`, 3 touches a page and second, in one mode."""
+    policy = find_policy("numa_balancing")(mode=mode)
+    workload = find_workload("uniform")(footprint_gib=0.25, **{"rate": 3.0, "placement": "lower", **values})
+    system = build(machine(ratio), workload, policy, 5, 20.0, 4, Options(phases=False))
+    system.set_tiering(policy.sysctls["kernel.numa_balancing"])
+    policy.start(system)
+    system.run()
+    check_memory(system.mm)
+    return system
+
+
+def test_modes_0_to_3() -> None:
+    """Off does nothing; normal needs two faults a page; tiering one; both mark the top tier as well."""
+    stats = {mode: mode_run(mode).mm.stat for mode in range(4)}
+    assert stats[0][[NUMA_PTE_UPDATES, NUMA_HINT_FAULTS, PGPROMOTE_SUCCESS]].tolist() == [0, 0, 0]
+    room = 0.88 * (1 << 14)  # the top tier holds nine tenths
+    for mode in (1, 2, 3):
+        assert stats[mode][PGPROMOTE_SUCCESS] > room
+    assert stats[1][NUMA_HINT_FAULTS] - stats[1][NUMA_HINT_FAULTS_LOCAL] > 2 * room
+    assert stats[2][NUMA_HINT_FAULTS_LOCAL] == 0
+    assert min(stats[1][NUMA_HINT_FAULTS_LOCAL], stats[3][NUMA_HINT_FAULTS_LOCAL]) > room
+
+
+def test_a_single_thread_s_own_node_is_not_marked() -> None:
+    """One thread in the normal mode: its pages on its node take no hint faults."""
+    system = mode_run(1, threads=1, rate=1.0)
+    assert system.mm.stat[PGPROMOTE_SUCCESS] > 0
+    assert system.mm.stat[NUMA_HINT_FAULTS_LOCAL] == 0
+
+
+def test_several_threads_share_the_cap_of_three_percent() -> None:
+    """What a scan takes holds up the thread that made it; others go on at the period."""
+    one, six = NumaBalancing(), NumaBalancing()
+    for mechanism, threads in ((one, 1), (six, 6)):
+        started(machine((9, 1)), 1.0, mechanism, threads=threads)
+    assert one.pause_ms(100, 10, 1) == 100 + 320 + 2
+    assert six.pause_ms(100, 10, 6) == 100
+    assert six.pause_ms(100, 100, 6) == (100 + 3200 + 2) / 6
+    assert [six.is_capped(100, 10, 1), six.is_capped(100, 10, 6), six.is_capped(100, 100, 6)] == [True, False, True]
+
+
+@pytest.mark.parametrize("name", ["numab0", "numab2", "numab3"])
+def test_other_names(name: str) -> None:
+    """Each runs under its own kernel.numa_balancing, and takes no other."""
+    policy = find_policy(name)()
+    assert policy.sysctls == {"kernel.numa_balancing": int(name[-1])} and policy.mode == int(name[-1])
+    with pytest.raises(ParameterError, match="mode=1"):
+        find_policy(name)(mode=1)
+
+
+def test_a_default_follows_the_machine_s_settings() -> None:
+    """--sysctl reaches what the policy leaves alone; a value that is given goes before it."""
+    where = machine((9, 1), **{"numa_balancing/scan_period_max_ms": 5000, "numa_balancing/hot_threshold_ms": 50})
+    for given, expected in (({}, (5000, 50)), ({"scan_period_max_ms": 7000, "hot_threshold_ms": 70}, (7000, 70))):
+        policy = find_policy("numa_balancing")(**given)
+        workload = find_workload("uniform")(footprint_gib=0.25)
+        system = build(where, workload, policy, 5, 1.0, 4, Options(phases=False))
+        policy.start(system)
+        mechanism = next(each for each in system.mechanisms if isinstance(each, NumaBalancing))
+        assert (mechanism.period_max, int(mechanism.rules[0])) == expected

@@ -51,14 +51,16 @@ def test_the_chunk_is_never_visible_in_other_kinds_of_run(kind: str) -> None:
         assert len(results) == 1
 
 
-def test_the_chunk_is_never_visible_with_several_tenants() -> None:
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_chunk_is_never_visible_with_several_tenants(kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their turns go on where the words of one ran out; kernel threads stall all of them."""
+    monkeypatch.setattr(feed, "KEEP_WORDS", (1 << 30) if kept else 0)
     for policy in POLICIES:
+        feed.forget_feeds()
         pair = Neighbours(footprint_gib=0.25)
-        results = {
-            as_bytes(run(policy, pair, duration_s=3, fold=4, chunk=chunk, daemon_cpus="shared"))
-            for chunk in (11, 65_536)
-        }
-        assert len(results) == 1
+        shared = {"duration_s": 3, "fold": 4, "daemon_cpus": "shared"}
+        assert len({as_bytes(run(policy, pair, chunk=chunk, **shared)) for chunk in (3, 501, 65_536)}) == 1
+    feed.forget_feeds()
 
 
 def test_a_run_is_a_pure_function_of_its_seed() -> None:

@@ -52,7 +52,9 @@ if TYPE_CHECKING:
     from klrubench.simulate.tenant import Tenant
 
 NORMAL, TIERING = 1, 2  # bits of kernel.numa_balancing
-LATENCY_MASK = (1 << 21) - 1  # the cpupid field: 8 bits of PID and 13 of CPU on kernels built for 8192 CPUs; milliseconds
+LATENCY_MASK = (
+    1 << 21
+) - 1  # the cpupid field: 8 bits of PID and 13 of CPU on kernels built for 8192 CPUs; milliseconds
 RUN_PER_SCAN = 32  # a scan's CPU time must be followed by 32 times that of running
 LOST_TICKS = 2  # by which the thread that scans steps back
 VIRTUAL_FACTOR = 8  # virtual budget of a scan: eight times its size
@@ -294,7 +296,9 @@ class NumaBalancing:
         return {"scan cap": self.capped / self.scans if self.scans else 0.0}
 
 
-def handler_words(costs: list[int], huge_ps: int, *, fold: int, target: int, mode: int, threads: list[int]) -> np.ndarray:
+def handler_words(
+    costs: list[int], huge_ps: int, *, fold: int, target: int, mode: int, threads: list[int]
+) -> np.ndarray:
     """The i64 that the fault handler owns.
 
     Args:

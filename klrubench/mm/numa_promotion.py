@@ -91,4 +91,6 @@ def may_promote(mm, target, rules, latency_ms, pages):
 
 def promotion_rules(ref_threshold_ms: int, period_ms: int, rate_limit_mb_s: int, fold: int) -> np.ndarray:
     """The i64 settings, limits scaled; a MB is 256 pages, as in the kernel."""
-    return np.array([ref_threshold_ms, period_ms, max(1, rate_limit_mb_s * 256 // fold), max(1, PAGES_PER_GIB // fold)], np.int64)
+    return np.array(
+        [ref_threshold_ms, period_ms, max(1, rate_limit_mb_s * 256 // fold), max(1, PAGES_PER_GIB // fold)], np.int64
+    )
