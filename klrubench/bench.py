@@ -131,7 +131,7 @@ def walk(size: int = 24) -> list[Row]:
             state[:] = 0
             state[FORCE] = 1
             begin = time.thread_time()
-            while walk_mm(mm, state, 0, 1, 1, True, nothing) != DONE:
+            while walk_mm(mm, state, 0, 1, 1, nothing) != DONE:
                 pass
             times.append(time.thread_time() - begin)
         targets = (0.03, 0.15) if share < 0.01 else (None, None)

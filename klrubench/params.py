@@ -71,8 +71,9 @@ class Parameterised:
     """Base of policies and workloads: keyword arguments are checked against the declared parameters.
 
     Class attributes:
-        implies: what a choice of one parameter means for others that are not given: `{"preset": {"rfc-v1": {"interval_ms": 4000}}}`.
-            Earlier entries come first, and may choose for later ones; what a person types always wins.
+        implies: what a choice of one parameter means for others that are not given:
+            `{"preset": {"rfc-v1": {"interval_ms": 4000}}}`. Earlier entries may choose for later ones;
+            what is typed wins.
 
     Raises:
         ParameterError: a value is of the wrong type or out of range (all faults in one line).

@@ -67,6 +67,7 @@ class Workload(Parameterised):
         source: where the workload's definition comes from.
         control: a negative control (left out of medians over workloads).
         seeds_change: what a seed changes, for the table's footnote.
+        memcg: name of the memory cgroup that it shares with other tenants (an instance may set it); empty: one of its own.
         scattered: its pages lie in random order, so that every starting page of the initialisation is as good as another.
         calibration: published all-lower-tier slowdown this is set to, with its source.
     """
@@ -77,6 +78,7 @@ class Workload(Parameterised):
     seeds_change: ClassVar[str] = "stream, page order, daemon phases"
     calibration: ClassVar[str] = ""
     scattered: ClassVar[bool] = False
+    memcg: str = ""
 
     footprint_gib: float = param(32.0, low=0.01, high=65536, log=True, help="memory of the program", unit="GiB")
     rate: float = param(2.0, low=0, high=10_000, log=True, help="touches a page and second, all-DRAM; 0: closed loop")

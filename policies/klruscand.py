@@ -1,6 +1,6 @@
 """klruscand: hot pages on lower tiers, by the MGLRU page-table walk."""
 
-from klrubench.mm import PGHOT_DEFAULTS, PGHOT_VERSIONS, mglru, pghot_engine
+from klrubench.mm import PGHOT_DEFAULTS, PGHOT_VERSIONS, MemcgTimers, mglru, pghot_engine
 from klrubench.policy import Policy, param
 
 POSTINGS = {
@@ -22,10 +22,11 @@ class Klruscand(Policy):
     chain = "mglru walk (accessed bit) -> pghot v2 (hash, heap) -> kpromoted (v3, v5: record a frame -> kmigrated); demotion by kswapd"
     sees = "one bit a page a pass; not read()/write() cache, hugetlb, mlocked, DAX, sleeping tasks"
     blind = "most pages are touched within an interval ('young' in compare)"
-    not_modelled = "try-lock misses, lock contention as time, THP split, TLB-resident pages; RFC v1's lost pfn a full batch"
+    not_modelled = "lock contention as time, THP split; TLB-resident pages unless sysctl tlb/entries is set; RFC v1's lost pfn a full batch"
     implies = {"preset": POSTINGS, "pghot": PGHOT_DEFAULTS}
 
     interval_ms: float = param(2000, low=10, high=60_000, log=True, help="start to start; overruns not caught up", origin="KLRUSCAND_INTERVAL")
+    intervals: str = param("", help="intervals by memcg, kv=500/idle=10000 or in their order 500/10000; others: interval_ms", origin="future work of the patch")
     batch: int = param(2 << 16, low=64, high=2 << 20, log=True, help="pfns that trigger a flush; not a cap", origin="BATCH_SIZE")
     preset: str = param("rfc-v2", choices=tuple(POSTINGS), help="interval and pghot as posted together; what is typed beside it wins")
     pghot: str = param("v2", choices=PGHOT_VERSIONS, help="version of pghot; each brings its threshold and window", origin="posted with RFC v2")
@@ -33,9 +34,19 @@ class Klruscand(Policy):
     window_ms: float = param(5000, low=100, high=60_000, log=True, help="largest gap between two (v5-compact: 4000)", origin="pghot v2")
     ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours")
     wake_kswapd: str = param("on", choices=("on", "posted"), help="a refused promotion wakes kswapd (posted: only under numa_balancing=2)", origin="ours")
+    variant: str = param("as_posted", choices=("as_posted", "clean"), help="with all side effects of the posted walk, or none", origin="RFC v2")
+    effects: str = param("variant", help="or those named: aging+bloom+force+pmd+steal+resume+edge, all, none", origin="RFC v2")
+    filter: str = param("own", choices=("own", "none"), help="Bloom filters of a walk without effect bloom", origin="ours")
+    trylock_miss: float = param(0.0, low=0, high=1, help="share of try-locks (PTE tables, mmap) that miss", origin="ours")
     hash: str = param("posted", choices=("posted", "sized"), help="lists of pghot's hash: as posted, or one a record", origin="pghot v2; sized: ours")
 
+    def __init__(self, **values):
+        super().__init__(**values)
+        self.side_effects = self.variant if self.effects == "variant" else self.effects
+        mglru.repairs(self.side_effects)
+
     def start(self, system):
+        system.set_trylock_miss(self.trylock_miss)
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=self.wake_kswapd == "on")
         self.store = pghot_engine(
             system, self.pghot, threshold=self.threshold, window_ms=self.window_ms, ideal_clock=self.ideal_clock, sized_hash=self.hash == "sized"
@@ -43,12 +54,12 @@ class Klruscand(Policy):
         system.daemon("klruscand", self.scan, phase_ms=self.interval_ms)
 
     def scan(self, system):
-        walker = mglru.WalkObject()
+        walker = mglru.WalkObject(self.side_effects, filtered=self.filter == "own")
+        timers = MemcgTimers(system, self.interval_ms, self.intervals)
         while True:
-            wake_ms = system.now_ms + self.interval_ms
             system.charge_full(pass_fixed=1)
             node = None
-            for lruvec in system.lruvecs(tier="lower"):
+            for lruvec in system.lruvecs(tier="lower", memcgs=timers.due()):
                 if lruvec.node != node:
                     walker.zero()
                     node = lruvec.node
@@ -56,4 +67,4 @@ class Klruscand(Policy):
                     if pages is not None:
                         self.store.record(pages, source="pgtable_scan")
                     yield
-            yield system.until_ms(wake_ms)
+            yield timers.sleep()

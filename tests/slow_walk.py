@@ -4,37 +4,42 @@ from __future__ import annotations
 
 import numpy as np
 
-from klrubench.engine.bits import ACCESSED, NODE_MASK, PMD_OLD, REFERENCED, WORKINGSET
+from klrubench.engine.bits import ACCESSED, IDLE, NODE_MASK, PMD_OLD, REFERENCED, WORKINGSET, YOUNG
 from klrubench.mm.mglru.walk import AGAIN_FULL, AGAIN_VISIT, DONE
-from klrubench.mm.state import BLOOM_A, MAX_SEQ, NR_PAGES, TWO_STEP, Mm
+from klrubench.mm.state import BLOOM_A, BLOOM_OWN_A, MAX_SEQ, NR_PAGES, TWO_STEP, Mm
 
 NODES, BITS = 3, 256  # of the small memory that the walk is tried on
 GIB = 1 << 18
 
 
 class SlowWalk:
-    """One walk over one address space, by the entry; it shares only the page states it starts from with the kernel."""
+    """One walk over one address space, by the entry; it shares only the page states it starts from with the kernel.
+
+    Args:
+        repaired: side effects of the posted walk that this one does not have: "edge", "resume", "pmd", "steal", "bloom".
+        own_seq: number of the filter that is read without the effect "bloom".
+    """
 
     def __init__(
-        self, mm: Mm, vmas: np.ndarray, memcg: int, node: int, force: bool, posted: bool, batch: int, reach: int = 0
-    ) -> None:
+        self, mm: Mm, vmas: np.ndarray, memcg: int, node: int, force: bool, repaired: frozenset[str], batch: int,
+        reach: int = 0, own_seq: int = 0,
+    ) -> None:  # fmt: skip
         self.pte, self.folio = mm.pte.tolist(), mm.folio.tolist()
         self.vmas = [row for row in vmas.tolist() if row[2] == memcg]
-        lruvec = memcg * NODES + node
+        lruvec, flags, rows = memcg * NODES + node, BLOOM_A, 0
+        if "bloom" in repaired:
+            flags, rows = BLOOM_OWN_A, 2 * len(mm.lru)
         self.row, self.seq = mm.lru[lruvec].tolist(), int(mm.lru[lruvec, MAX_SEQ])
         self.filters = [
-            set(np.flatnonzero(mm.bloom[2 * lruvec + k]).tolist()) if mm.lru[lruvec, BLOOM_A + k] else None
+            set(np.flatnonzero(mm.bloom[rows + 2 * lruvec + k]).tolist()) if mm.lru[lruvec, flags + k] else None
             for k in range(2)
         ]
-        self.node, self.force, self.posted, self.batch, self.two_step = (
-            node,
-            force,
-            posted,
-            batch,
-            bool(mm.setting[TWO_STEP]),
-        )
+        self.filter_seq = own_seq if "bloom" in repaired else self.seq
+        self.node, self.force, self.repaired, self.batch = node, force, repaired, batch
+        self.two_step = bool(mm.setting[TWO_STEP])
         self.reach = reach  # at scale: ids that are cleared together, instead of 66 PMDs
         self.at, self.young, self.total = 0, 0, 0  # where to go on; density of the table at hand
+        self.foreign = False  # the table at hand has accessed pages that are not this node's
         self.slots = self.fast = self.seen = self.pmds = self.lost = 0
         self.out: list[int] = []
 
@@ -56,7 +61,7 @@ class SlowWalk:
         return x % BITS, (x >> 15) % BITS
 
     def may_be_dense(self, table: int) -> bool:
-        bits = self.filters[self.seq % 2]
+        bits = self.filters[self.filter_seq % 2]
         return bits is None or set(self.bits_of(table)) <= bits
 
     def observe(self, page: int, pages: int, file: int) -> None:
@@ -78,9 +83,12 @@ class SlowWalk:
             return False
         if self.pte[page] & NODE_MASK != self.node or not self.folio[page] & 7:
             self.fast += 1
+            self.foreign = True
             return False
         self.pte[page] &= ~ACCESSED
         self.seen += 1
+        if "steal" in self.repaired:
+            self.folio[page] = (self.folio[page] | YOUNG) & ~IDLE
         self.observe(page, pages, file)
         if self.batch:
             self.out.append(page)
@@ -88,7 +96,7 @@ class SlowWalk:
 
     def step(self) -> int:
         """Go on to the end of a 1 GiB range, a full batch or the end of the address space."""
-        for start, end, _, file, order in self.vmas:
+        for start, end, _, file, order, _ in self.vmas:
             if end <= self.at:
                 continue
             here = max(start, self.at)
@@ -111,19 +119,26 @@ class SlowWalk:
     def table_range(self, here: int, stop: int, file: int) -> bool:
         first: int | None = None  # address of the first PMD whose accessed bit waits to be cleared
         waiting: list[int] = []
+        done: set[int] = set()  # tables that were visited to their end and have no foreign page left accessed
+
+        def clear(tables: list[int]) -> None:
+            for other in tables:
+                if "pmd" not in self.repaired or other in done:
+                    self.mark_table(other, old=True)
+
         while here < stop:
             table = here >> 9
             end = min(stop, (table + 1) << 9)
             self.pmds += 1
+            alone = False
             if not self.force:
                 if self.pte[table << 9] & PMD_OLD:
                     here = end
                     continue
                 if self.reach and first is not None:
                     first += (here - first) // self.reach * self.reach
-                    for other in [t for t in waiting if (t + 1) * 512 <= first]:
-                        self.mark_table(other, old=True)
-                        waiting.remove(other)
+                    clear([t for t in waiting if (t + 1) * 512 <= first])
+                    waiting = [t for t in waiting if (t + 1) * 512 > first]
                     if not waiting:
                         first = None
                 if self.reach:
@@ -134,9 +149,8 @@ class SlowWalk:
                 elif table - (first >> 9) <= 64:
                     waiting.append(table)
                 else:  # one too far: all are cleared, itself too, and none waits
-                    for other in [first >> 9, *waiting, table]:
-                        self.mark_table(other, old=True)
-                    first, waiting = None, []
+                    clear([first >> 9, *waiting, table])
+                    first, waiting, alone = None, [], True
                 if not self.may_be_dense(table):
                     here = end
                     continue
@@ -147,20 +161,31 @@ class SlowWalk:
                 self.total += 1
                 self.young += self.seen - before
                 page += 1
-            if full and first is None and page < end:
+            back = [] if first is None else waiting if self.reach else [first >> 9, *waiting]
+            if full and page < end and (first is None or "resume" in self.repaired):
+                clear([other for other in back if other != table])
                 self.at = page
                 return True
-            if self.young * 8 >= self.total and self.filters[(self.seq + 1) % 2] is not None:
-                self.filters[(self.seq + 1) % 2].update(self.bits_of(table))  # type: ignore[union-attr]
-            self.young = self.total = 0
+            if page == end and not self.foreign:
+                done.add(table)
+                clear([table] if alone else [])
+            following = self.filters[(self.filter_seq + 1) % 2]
+            if self.young * 8 >= self.total and following is not None:
+                following.update(self.bits_of(table))
+            self.young, self.total, self.foreign = 0, 0, False
             if full:
                 if self.reach and first is not None:
                     first += (page - 1 - first) // self.reach * self.reach
-                self.at = first if first is not None else -1 if self.posted else end
+                if first is None:
+                    self.at = end if "edge" in self.repaired else -1
+                elif "resume" in self.repaired:
+                    clear(back)
+                    self.at = end
+                else:
+                    self.at = first
                 self.lost += self.at < 0
                 return True
             here = end
         if first is not None:
-            for other in waiting if self.reach else [first >> 9, *waiting]:
-                self.mark_table(other, old=True)
+            clear(waiting if self.reach else [first >> 9, *waiting])
         return False

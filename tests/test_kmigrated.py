@@ -1,4 +1,4 @@
-"""kmigrated's walk against plain Python, the versions behind one call, and klruscand with each of them on small machines."""
+"""kmigrated's walk against plain Python, the versions behind one call, and klruscand with each on small machines."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def store(version: str, mm: Mm, fold: int, threshold: int = 1, target: int = 0) 
     return arrays, ranges[1][1]
 
 
-def walk(p: MapArrays, mm: Mm, last: int, budget: int = ALL, most: int = ALL, fold: int = 1) -> list[tuple[int, ...]]:
+def walk(p: MapArrays, mm: Mm, last: int, budget: int = ALL, now: int = 10, fold: int = 1) -> list[tuple[int, ...]]:
     """A whole walk of node 1 in steps."""
     p.state[1], p.active[1] = (0, -1, 0), 0
     steps = []
     while p.state[1, 0] < last:
-        steps.append(migrate_ready(p, mm, 1, last, budget, most, ALL, 10, RULES, fold))
+        steps.append(migrate_ready(p, mm, 1, last, budget, ALL, ALL, now, RULES, fold))
     return steps
 
 
@@ -87,7 +87,7 @@ def test_a_walk_takes_ready_records_in_the_order_of_frames(
     pages = [int(mm.frame_page[f]) for f in taken]
     room = int(mm.node[0, 1])
     section = 32_768 // fold
-    walked = {f // section for f in frames}
+    walked = {(f - top) // section for f in frames}
     steps = walk(p, mm, last, budget, fold=fold)
     assert sum(step[1] for step in steps) == len(taken) == mm.stat[KMIGRATED_TAKEN]
     assert max(step[2] for step in steps) <= budget
@@ -95,12 +95,11 @@ def test_a_walk_takes_ready_records_in_the_order_of_frames(
     assert (p.record[taken] == 0).all() and int(p.ready.sum()) == len(isolated)
     assert (p.record[[int(mm.pfn[i]) for i in isolated]] & READY).all()
     # batches: v3 counts through, v5 starts anew in each section
-    moved = Counter(0 if version == "v3" else f // section for f in taken[:room])
+    moved = Counter(0 if version == "v3" else (f - top) // section for f in taken[:room])
     batch = 512 if version == "v3" else 513
     assert sum(step[4] for step in steps) == sum(-(-n * fold // batch) for n in moved.values())
-    seen = 2 * 2048 if version == "v3" else sum(min(section, 4096 - s * section) for s in (w - 1024 // section for w in walked))
-    if 1024 % section == 0 and top == 1024:
-        assert sum(step[0] for step in steps) == seen
+    seen = 4096 if version == "v3" else sum(min(section, 4096 - k * section) for k in walked)
+    assert sum(step[0] for step in steps) == seen
     mm.folio[list(isolated)] = listed
     check_memory(mm)
 
@@ -142,7 +141,7 @@ def test_a_record_of_a_freed_frame_goes_to_its_next_owner() -> None:
     move_many(mm, np.array([9]), 1, 1, False)
     (heir,) = (page for page in (7, 9) if int(mm.pfn[page]) == frame)
     record_pages(p, mm, np.array([heir], np.uint32), -1, 60_000)
-    assert walk(p, mm, last)[0][1:3] == (1, 1) and not mm.pte[heir] & NODE_MASK
+    assert walk(p, mm, last, now=60_010)[0][1:3] == (1, 1) and not mm.pte[heir] & NODE_MASK
 
 
 def test_old_records_are_dropped_by_the_latency_test_as_the_clock_tells() -> None:
@@ -236,7 +235,9 @@ def test_every_version_runs_and_keeps_the_laws(version: str, hz: int) -> None:
 
 def test_metadata_is_that_of_a_record_a_frame() -> None:
     """8, 1 and 4 bytes for every frame of the lower tier, whatever was seen."""
-    sizes = {v: klruscand({"pghot": v}, duration_s=1).metrics["metadata_bytes"] for v in ("v3", "v5-compact", "v5-precise")}
+    sizes = {
+        v: klruscand({"pghot": v}, duration_s=1).metrics["metadata_bytes"] for v in ("v3", "v5-compact", "v5-precise")
+    }
     frames = sizes["v5-compact"]
     assert sizes == {"v3": 8 * frames, "v5-compact": frames, "v5-precise": 4 * frames}
     assert frames == pytest.approx((1 << 15) * 2 / 3, rel=0.1)
@@ -270,7 +271,7 @@ def test_the_thread_does_not_sleep_while_records_arrive() -> None:
             yield system.parked
 
     costs = {"kmigrated_pfn": "600ns", "pghot_record": "0.01x"}  # a section's walk takes 20 ms
-    for prices, looks in ((costs, 25), ({}, 8)):
+    for prices in (costs, {}):
         policy, at = Fed(), set()
         policy.version = "v5-compact"
         workload = Touched(footprint_gib=0.0625, rate=1.0, placement="lower")
@@ -278,7 +279,7 @@ def test_the_thread_does_not_sleep_while_records_arrive() -> None:
         policy.start(system)
         system.every_ms(1, lambda s=system, at=at: at.add(int(s.mm.stat[KMIGRATED_TAKEN])))
         system.run()
-        assert len(at) > looks if prices else len(at) <= 12
+        assert len(at) > 30 if prices else len(at) < 20
 
 
 def test_rfc_v1_promotes_at_once_as_posted_and_hardly_ever_as_meant() -> None:
@@ -338,7 +339,9 @@ def test_impossible_settings_are_refused_in_one_line() -> None:
             klruscand(values, duration_s=1)
         return str(error.value)
 
-    assert refused(pghot="v5-compact", threshold=4) == "threshold=4: pghot v5-compact counts sightings up to 3; use 1 to 3"
+    assert (
+        refused(pghot="v5-compact", threshold=4) == "threshold=4: pghot v5-compact counts sightings up to 3; use 1 to 3"
+    )
     assert "no such hash" in refused(pghot="v3", hash="sized")
     system: Any = None
     with pytest.raises(UnknownNameError):

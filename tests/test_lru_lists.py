@@ -13,8 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from klrubench.engine.bits import ACCESSED, ACTIVE, GEN_MASK, IDLE, NODE_MASK, PMD_OLD, REFERENCED, WORKINGSET, YOUNG
 from klrubench.errors import ConservationError
 from klrubench.mm.lru import folio_seq, folio_update_gen, lru_add, lru_isolate
-from klrubench.mm.mglru.aging import begin_pass, should_run_aging, try_to_inc_max_seq, try_to_inc_min_seq
-from klrubench.mm.mglru.walk import AGAIN_FULL, DONE, N_WALK, REPORTED, SEQ, walk_mm
+from klrubench.mm.mglru.aging import should_run_aging, try_to_inc_max_seq, try_to_inc_min_seq
+from klrubench.mm.mglru.mm_list import next_mm
+from klrubench.mm.mglru.walk import AGAIN_FULL, DONE, N_WALK, NEXT, REPORTED, SEQ, walk_mm
 from klrubench.mm.migrate import demote_isolated, promote
 from klrubench.mm.page_idle import check_idle, set_idle
 from klrubench.mm.state import (
@@ -26,7 +27,8 @@ from klrubench.mm.state import (
     MAX_NR_GENS,
     MAX_SEQ,
     MIN_SEQ_ANON,
-    MM_USED,
+    MM_RAN,
+    NO_MM,
     NR_PAGES,
     PGDEMOTE_KSWAPD,
     PGPROMOTE_SUCCESS,
@@ -56,7 +58,7 @@ def small_memory(two_step: bool) -> Mm:
     mm.setting[[TWO_STEP, WINDOW]] = two_step, -1
     mm.node[:, DEMOTION_TARGET] = 1, 2, -1
     mm.node[:, WMARK_HIGH] = 20
-    mm.lru[:, MM_USED] = 1
+    mm.mms[:, MM_RAN:] = 1
     return mm
 
 
@@ -127,7 +129,7 @@ class LruMachine(RuleBasedStateMachine):
 
     def top_resident(self) -> int:
         top = 0
-        for start, end, _, _, order in self.mm.vma.tolist():
+        for start, end, _, _, order, _ in self.mm.vma.tolist():
             top += int(np.count_nonzero((self.mm.pte[start:end] & NODE_MASK) == 0)) << order
         return top
 
@@ -136,7 +138,7 @@ class LruMachine(RuleBasedStateMachine):
         for page in self.ids[pages]:
             self.mm.pte[page] |= ACCESSED
             self.mm.pte[page >> 9 << 9 : ((page >> 9) + 1) << 9] &= 0xFF ^ PMD_OLD
-        self.mm.lru[:, MM_USED] = 1
+        self.mm.mms[:, MM_RAN:] = 1
 
     @rule(pages=pages, reclaiming=st.booleans(), rotated=st.booleans())
     def isolate_and_put_back(self, pages: list[int], reclaiming: bool, rotated: bool) -> None:
@@ -177,11 +179,12 @@ class LruMachine(RuleBasedStateMachine):
         mm, lruvec = self.mm, where[0] * NODES + where[1]
         self.walk[:] = 0
         self.walk[SEQ] = mm.lru[lruvec, MAX_SEQ]
-        out, reason = np.empty(batch, np.uint32), AGAIN_FULL
-        if begin_pass(mm, lruvec, int(mm.lru[lruvec, MAX_SEQ]), self.walk, True):
+        out = np.empty(batch, np.uint32)
+        while (space := next_mm(mm, lruvec, where[0], where[1], self.walk)) != NO_MM:
+            self.walk[NEXT], reason = 0, AGAIN_FULL
             while reason != DONE:
                 self.walk[REPORTED] = 0
-                reason = walk_mm(mm, self.walk, where[0], lruvec, where[1], True, out)
+                reason = walk_mm(mm, self.walk, space, lruvec, where[1], out)
                 for page in out[: self.walk[REPORTED]]:
                     assert mm.pte[page] & (ACCESSED | NODE_MASK) == where[1]
 
@@ -263,7 +266,7 @@ def test_aging_carries_the_oldest_generation_and_forgets_what_was_seen_of_it() -
     mm.folio[3] |= REFERENCED
     start = int(mm.folio[3] & GEN_MASK) - 1
     for step in range(1, 5):
-        mm.lru[:, MM_USED] = 1
+        mm.mms[:, MM_RAN:] = 1
         assert try_to_inc_max_seq(mm, 0, 0, 0, 0, walk)
         carried = max(0, step - 2)  # they start at max_seq - 1 of four
         assert int(mm.folio[3] & GEN_MASK) - 1 == (start + carried) % MAX_NR_GENS
@@ -276,7 +279,8 @@ def test_a_callback_walk_blocks_aging_for_good() -> None:
     mm, walk = small_memory(True), np.zeros(N_WALK, np.int64)
     allocate(mm, pages_of(mm), np.array([1, 2, 0]))
     assert try_to_inc_max_seq(mm, 1, 0, 1, 1, walk)
-    begin_pass(mm, 1, int(mm.lru[1, MAX_SEQ]), walk, True)
+    while next_mm(mm, 1, 0, 1, walk) != NO_MM:
+        pass
     assert [bool(try_to_inc_max_seq(mm, 1, 0, 1, force, walk)) for force in (0, 1, 1)] == [False] * 3
     assert try_to_inc_max_seq(mm, 2, 0, 2, 1, walk)
 

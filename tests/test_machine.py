@@ -50,6 +50,12 @@ NOT_COUNTED = {
     "idle_check",
     "shootdown",
     "migrate_2m",
+    "kscand_pte",
+    "kscand_list",
+    "kscand_cycle",
+    "ibs_sample",
+    "hotlist_entry",
+    "hotlist_drain",
 }
 
 

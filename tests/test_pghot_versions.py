@@ -210,7 +210,7 @@ def test_sightings_needed_and_a_ready_bit_that_stays(version: str, needed: int) 
 
 
 def test_the_node_of_the_accessor() -> None:
-    """Not kept by compact; the last one by precise; in v3 another one starts the record again, an unknown one does not."""
+    """Not kept by compact; the last one by precise; in v3 another one starts again, an unknown one does not."""
     kept = {v: [after(settings_of(v), 0, nid=n) >> NID_SHIFT & NID_FIELD for n in (-1, 0, 2)] for v in VERSIONS}
     assert kept == {"v3": [0, 0, 2], "v5-compact": [0, 0, 0], "v5-precise": [0, 0, 2]}
     for version, freq in (("v3", 1), ("v5-compact", 2), ("v5-precise", 2)):
@@ -220,7 +220,7 @@ def test_the_node_of_the_accessor() -> None:
 
 
 def promoted_share(version: str, window_ms: float, ideal: bool, rate: float, interval: int, seconds: int) -> float:
-    """Share of 4000 pages, touched at random at `rate` a second and sighted each `interval` jiffies, that were ever ready."""
+    """Share of 4000 pages, touched `rate` times a second and sighted each `interval` jiffies, that were ever ready."""
     mm, pages = small_memory(4096), 4000
     arrays, _ = map_arrays(mm, 1, map_setting(version, 2, window_ms, 1000, 0, ideal))
     rng, ready = np.random.default_rng(11), np.zeros(pages, bool)
@@ -242,13 +242,13 @@ def promoted_share(version: str, window_ms: float, ideal: bool, rate: float, int
     ],
 )
 def test_pages_touched_once_in_300_s(version: str, window_ms: float, ideal: bool, share: float) -> None:
-    """Passes of 500 ms over 600 s: 2 % are promoted by a true clock, half or more by a byte's, which lets all pass at 4 s."""
+    """Passes of 500 ms over 600 s: 2 % are promoted by a true clock, half or more by a byte's."""
     assert abs(promoted_share(version, window_ms, ideal, 1 / 300, 500, 600) - share) < 0.025
 
 
 @pytest.mark.parametrize(("interval", "share"), [(2900, 1.0), (3200, 1.0), (3900, 0.0), (4300, 1.0), (5000, 1.0)])
 def test_passes_farther_apart_than_the_window(interval: int, share: float) -> None:
-    """One touch a second, window 3 s, compact clock: bands in which promotion comes back. An ideal clock promotes nothing."""
+    """One touch a second, window 3 s: on a compact clock promotion comes back in bands, on an ideal one never."""
     assert abs(promoted_share("v5-compact", 3000, False, 1.0, interval, 300) - share) < 0.03
     assert promoted_share("v5-compact", 3000, True, 1.0, interval, 300) == (1.0 if interval <= 3000 else 0.0)
 
@@ -296,7 +296,7 @@ def test_v1_counts_without_end_and_pops_the_most_frequent(seed: int, threshold: 
 
 
 def test_v1_drops_only_what_is_older_than_ten_seconds() -> None:
-    """No latency threshold, no candidates: 9.9 s old is promoted where v2's rule drops it; an eighth sighting does not wrap."""
+    """No latency threshold, no candidates: 9.9 s old is promoted, as v2 would not; an eighth sighting does not wrap."""
     mm, p = small_memory(), unpacked(1 << 14)
     for jiffies in range(0, 9000, 1000):
         v1.record_pages(p, mm, np.arange(10, dtype=np.uint32), -1, jiffies, False)

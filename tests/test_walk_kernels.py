@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from slow_walk import BITS, GIB, NODES, SlowWalk
 
 from klrubench.engine.bits import ACCESSED, DIRTY, NODE_MASK, PMD_OLD, REFERENCED, WORKINGSET
-from klrubench.mm.mglru.aging import begin_pass
+from klrubench.mm.mglru.aging import try_to_inc_max_seq
+from klrubench.mm.mglru.effects import EFFECTS, repairs
+from klrubench.mm.mglru.mm_list import next_mm
 from klrubench.mm.mglru.walk import (
     AGAIN_FULL,
     AGAIN_VISIT,
@@ -22,8 +24,10 @@ from klrubench.mm.mglru.walk import (
     LOST,
     N_WALK,
     NEXT,
+    OWN_FILTER_SEQ,
     PMDS,
     REACH,
+    REPAIRS,
     REPORTED,
     SEQ,
     SLOTS,
@@ -32,9 +36,12 @@ from klrubench.mm.mglru.walk import (
     table_young,
     walk_mm,
 )  # fmt: skip
-from klrubench.mm.state import BLOOM_A, MAX_SEQ, MM_SEQ, MM_USED, TWO_STEP, Mm, new_mm
+from klrubench.mm.state import BLOOM_A, BLOOM_OWN_A, MAX_SEQ, MM_RAN, MM_SEQ, NO_MM, TWO_STEP, Mm, new_mm
 
 Vmas = list[tuple[int, int, bool, int]]
+POSTED: frozenset[str] = frozenset()
+REPAIRABLE = ("edge", "resume", "pmd", "steal", "bloom")
+OWN = 4  # number of the pass whose filter is read without the effect "bloom"
 
 
 def random_mm(rng: np.random.Generator, vmas: Vmas, two_step: bool, old: float, filters: bool) -> Mm:
@@ -49,20 +56,23 @@ def random_mm(rng: np.random.Generator, vmas: Vmas, two_step: bool, old: float, 
     mm.folio[:] = (
         rng.choice([0, 1, 2, 2, 3, 3, 4, 4], n) | rng.choice([0, REFERENCED], n) | rng.choice([0, 0, WORKINGSET], n)
     )
-    for start, end, _, _, order in mm.vma.tolist():
+    for start, end, _, _, order, _ in mm.vma.tolist():
         if order:
             mm.pte[start:end] &= 0xFF ^ PMD_OLD
     mm.setting[TWO_STEP] = two_step
     mm.lru[:, MAX_SEQ] = rng.integers(3, 9, len(mm.lru))
     if filters:
-        mm.lru[:, [BLOOM_A, BLOOM_A + 1]] = 1
+        mm.lru[:, [BLOOM_A, BLOOM_A + 1, BLOOM_OWN_A, BLOOM_OWN_A + 1]] = 1
         mm.bloom[:] = rng.random(mm.bloom.shape) < 0.7
     return mm
 
 
-def start_walk(mm: Mm, lruvec: int, force: bool, reach: int = 0) -> np.ndarray:
+def start_walk(
+    mm: Mm, lruvec: int, force: bool, reach: int = 0, repaired: frozenset[str] = frozenset()
+) -> np.ndarray:
     walk = np.zeros(N_WALK, np.int64)
-    walk[[FORCE, SEQ, REACH]] = force, mm.lru[lruvec, MAX_SEQ], reach
+    walk[[FORCE, SEQ, REACH, OWN_FILTER_SEQ]] = force, mm.lru[lruvec, MAX_SEQ], reach, OWN
+    walk[REPAIRS] = repairs("+".join(set(EFFECTS) - repaired) or "none")
     return walk
 
 
@@ -78,15 +88,15 @@ def walk_all(
     node: int,
     *,
     force: bool = False,
-    posted: bool = True,
+    repaired: frozenset[str] = POSTED,
     batch: int = 1 << 20,
     between: Callable[[int], None] | None = None,
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Walk to the end: reports by flush, and the walk's counters; `between(n)` runs after the n-th full batch."""
     lruvec = memcg * NODES + node
-    walk, out, reports = start_walk(mm, lruvec, force), np.empty(batch, np.uint32), []
+    walk, out, reports = start_walk(mm, lruvec, force, 0, repaired), np.empty(batch, np.uint32), []
     for _ in range(1000):
-        reason = walk_mm(mm, walk, memcg, lruvec, node, posted, out)
+        reason = walk_mm(mm, walk, memcg, lruvec, node, out)
         if reason != AGAIN_VISIT:
             reports.append(out[: walk[REPORTED]].copy())
             walk[REPORTED] = 0
@@ -103,17 +113,17 @@ def compare(
     memcg: int,
     node: int,
     force: bool,
-    posted: bool,
+    repaired: frozenset[str],
     batch: int,
     retouch: int,
     reach: int = 0,
 ) -> None:
     """Kernel and twin side by side, with the same pages touched after each visit."""
     lruvec = memcg * NODES + node
-    twin = SlowWalk(mm, mm.vma, memcg, node, force, posted, batch, reach)
-    walk, out = start_walk(mm, lruvec, force, reach), np.empty(batch, np.uint32)
+    twin = SlowWalk(mm, mm.vma, memcg, node, force, repaired, batch, reach, OWN)
+    walk, out = start_walk(mm, lruvec, force, reach, repaired), np.empty(batch, np.uint32)
     for _ in range(400):
-        reason = walk_mm(mm, walk, memcg, lruvec, node, posted, out)
+        reason = walk_mm(mm, walk, memcg, lruvec, node, out)
         assert reason == twin.step()
         assert out[: walk[REPORTED]].tolist() == twin.out
         assert walk[[NEXT, SLOTS, FAST, YOUNG, PMDS, LOST]].tolist() == [
@@ -135,9 +145,10 @@ def compare(
     assert mm.pte.tolist() == twin.pte
     assert mm.folio.tolist() == twin.folio
     assert mm.lru[lruvec].tolist() == twin.row
+    first = 2 * lruvec + (2 * len(mm.lru) if "bloom" in repaired else 0)
     for k in range(2):
         if twin.filters[k] is not None:
-            assert np.flatnonzero(mm.bloom[2 * lruvec + k]).tolist() == sorted(twin.filters[k])
+            assert np.flatnonzero(mm.bloom[first + k]).tolist() == sorted(twin.filters[k])
 
 
 @st.composite
@@ -161,7 +172,7 @@ def address_spaces(draw: Any) -> Vmas:
 @settings(deadline=None, max_examples=120)
 @given(
     seed=st.integers(0, 2**32), vmas=address_spaces(), two_step=st.booleans(), old=st.sampled_from([0.0, 0.3, 0.9]),
-    filters=st.booleans(), force=st.booleans(), posted=st.booleans(),
+    filters=st.booleans(), force=st.booleans(), repaired=st.frozensets(st.sampled_from(REPAIRABLE)),
     batch=st.sampled_from([0, 3000, 4096, 40_000, 1 << 20]), retouch=st.sampled_from([0, 40]),
     reach=st.sampled_from([0, 0, 132, 1056, 16_896]),
 )  # fmt: skip
@@ -172,7 +183,7 @@ def test_the_walk_equals_the_twin(
     old: float,
     filters: bool,
     force: bool,
-    posted: bool,
+    repaired: frozenset[str],
     batch: int,
     retouch: int,
     reach: int,
@@ -180,7 +191,7 @@ def test_the_walk_equals_the_twin(
     """Reports in order, resume points, page and folio bytes, generation counters, filters and what is charged."""
     rng = np.random.default_rng(seed)
     mm = random_mm(rng, vmas, two_step, old, filters)
-    compare(mm, rng, int(rng.integers(0, 2)), int(rng.integers(0, NODES)), force, posted, batch, retouch, reach)
+    compare(mm, rng, int(rng.integers(0, 2)), int(rng.integers(0, NODES)), force, repaired, batch, retouch, reach)
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -188,7 +199,7 @@ def test_a_visit_ends_at_each_gib(force: bool) -> None:
     """A range over the 1 GiB line takes two visits, and PMDs do not wait across it."""
     rng = np.random.default_rng(8)
     mm = random_mm(rng, [(GIB - 70 * 512, 1, False, 0), (90 * 512, 0, False, 0)], True, 0.1, False)
-    compare(mm, rng, 0, 1, force, True, 20_000, 200)
+    compare(mm, rng, 0, 1, force, POSTED, 20_000, 200)
 
 
 @settings(deadline=None, max_examples=30)
@@ -251,7 +262,7 @@ def test_the_way_back_scales_with_the_batch(fold: int) -> None:
             start_walk(mm, 1, False, 0 if scale == 1 else 66 * 512 // scale),
             np.empty(131_072 // scale - 300 // scale, np.uint32),
         )
-        while walk_mm(mm, walk, 0, 1, 1, True, out) != DONE:
+        while walk_mm(mm, walk, 0, 1, 1, out) != DONE:
             sweeps.append(int(walk[REPORTED]))
             walk[REPORTED] = 0
             mm.pte[: out[-1] + 1] |= ACCESSED
@@ -268,7 +279,7 @@ def test_a_forced_pass_loses_the_rest_where_a_batch_ends_with_a_table() -> None:
     assert [len(r) for r in reports] == [2048] and walk[LOST] == 1
     assert [len(r) for r in walk_all(mm, 0, 1, batch=1 << 20)[0]] == [6 * 512]
     mm = dense(10)
-    reports, walk = walk_all(mm, 0, 1, force=True, posted=False, batch=4 * 512)
+    reports, walk = walk_all(mm, 0, 1, force=True, repaired=frozenset({"edge"}), batch=4 * 512)
     assert [len(r) for r in reports] == [2048, 2048, 1024] and walk[LOST] == 0
 
 
@@ -290,18 +301,20 @@ def test_a_table_is_dense_from_64_of_512(young: int, kept: bool) -> None:
 def test_a_pass_is_forced_first_then_pruned_and_skips_the_idle() -> None:
     """The first pass is forced and keeps PMD bits; an address space that did not run is skipped, its filter kept."""
     mm = dense(3)
-    mm.lru[:, MM_USED] = 1
+    mm.mms[:, MM_RAN:] = 1
     walk, seq = start_walk(mm, 1, False), int(mm.lru[1, MAX_SEQ])
-    assert begin_pass(mm, 1, seq, walk, True) and walk[FORCE] == 1
+    assert next_mm(mm, 1, 0, 1, walk) == 0 and walk[FORCE] == 1
     walk_all(mm, 0, 1, force=True)
+    assert next_mm(mm, 1, 0, 1, walk) == NO_MM
     assert table_young(mm, 0)
-    mm.lru[1, MM_USED] = 1
+    mm.mms[:, MM_RAN:] = 1
     walk = start_walk(mm, 1, False)
-    assert begin_pass(mm, 1, seq, walk, True) and walk[FORCE] == 0
+    assert next_mm(mm, 1, 0, 1, walk) == 0 and walk[FORCE] == 0
+    assert next_mm(mm, 1, 0, 1, walk) == NO_MM
     mm.bloom[2 + (seq + 1) % 2, 5] = 1
     walk = start_walk(mm, 1, False)
-    assert not begin_pass(mm, 1, seq, walk, True)
+    assert next_mm(mm, 1, 0, 1, walk) == NO_MM
     assert mm.bloom[2 + (seq + 1) % 2, 5] == 1
-    assert mm.lru[1, MM_SEQ] == seq + 2 and not begin_pass(mm, 1, seq, walk, False)
+    assert mm.lru[1, MM_SEQ] == seq + 2 and not try_to_inc_max_seq(mm, 1, 0, 1, 1, walk)
     clear_table_young(mm, 1)
     assert not table_young(mm, 1) and table_young(mm, 2)

@@ -1,7 +1,7 @@
-"""MGLRU lists: where a folio lands, isolation, and the generation a page-table access gives it.
+"""LRU lists: where a folio lands, isolation, and the generation a page-table access gives it.
 
 Sources: lru_gen_add_folio / lru_gen_folio_seq (include/linux/mm_inline.h), folio_update_gen and folio_inc_gen (mm/vmscan.c),
-Linux 6.12 and 6.14+.
+Linux 6.12 and 6.14+. Where lru_gen/enabled lacks 1 the lists are the classic two: generation 0 stands for inactive, 1 for active.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import numpy as np
 from klrubench.engine.bits import ACTIVE, GEN_MASK, NODE_MASK, REFERENCED, TABLE_SHIFT, WORKINGSET
 from klrubench.engine.jit import njit_inline
 from klrubench.mm.state import (
+    LRU_GEN_CORE,
+    LRU_GEN_LACKS,
     MAX_NR_GENS,
     MAX_SEQ,
     MIN_SEQ_ANON,
@@ -83,12 +85,29 @@ def folio_seq(mm, lruvec, file, flags, rotated):
     return low if rotated or low + 2 >= top else low + 1
 
 
+INACTIVE_LIST, ACTIVE_LIST = 0, 1
+
+
+@njit_inline
+def is_classic(mm):
+    """Whether the kernel runs with the classic two lists."""
+    return mm.setting[LRU_GEN_LACKS] & LRU_GEN_CORE != 0
+
+
+@njit_inline
+def landing_list(mm, lruvec, file, flags, rotated):
+    """The list on which a folio lands: a generation, or the classic active or inactive list."""
+    if is_classic(mm):
+        return np.int64(ACTIVE_LIST if flags & np.uint8(ACTIVE) else INACTIVE_LIST)
+    return folio_seq(mm, lruvec, file, flags, rotated) % MAX_NR_GENS
+
+
 @njit_inline
 def lru_add(mm, page, rotated):
     """Put an isolated folio on the lists of its lruvec."""
     lruvec, file = folio_lruvec(mm, page), mm.vma[vma_of(mm, page), VMA_FILE]
     flags = mm.folio[page]
-    generation = folio_seq(mm, lruvec, file, flags, rotated) % MAX_NR_GENS
+    generation = landing_list(mm, lruvec, file, flags, rotated)
     mm.folio[page] = (flags & np.uint8(0xFF ^ (GEN_MASK | ACTIVE))) | np.uint8(generation + 1)
     mm.lru[lruvec, NR_PAGES + generation * 2 + file] += folio_nr_pages(mm, page)
     list_add(mm, page, list_head(mm, lruvec, generation, file), rotated)
@@ -96,7 +115,7 @@ def lru_add(mm, page, rotated):
 
 @njit_inline
 def lru_isolate(mm, page, reclaiming):
-    """Take a folio off its list; outside reclaim one of the two youngest generations leaves as active."""
+    """Take a folio off its list; outside reclaim one of the two youngest generations leaves as active (classic: the active list always)."""
     flags = mm.folio[page]
     generation = np.int64(flags & np.uint8(GEN_MASK)) - 1
     if generation < 0:
@@ -106,7 +125,9 @@ def lru_isolate(mm, page, reclaiming):
     list_del(mm, page)
     flags &= np.uint8(0xFF ^ GEN_MASK)
     top = mm.lru[lruvec, MAX_SEQ]
-    if not reclaiming and (generation == top % MAX_NR_GENS or generation == (top - 1) % MAX_NR_GENS):
+    if is_classic(mm):
+        flags |= np.uint8(ACTIVE if generation == ACTIVE_LIST else 0)
+    elif not reclaiming and (generation == top % MAX_NR_GENS or generation == (top - 1) % MAX_NR_GENS):
         flags |= np.uint8(ACTIVE)
     mm.folio[page] = flags
     return True

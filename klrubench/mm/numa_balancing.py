@@ -43,7 +43,7 @@ from klrubench.mm.state import (
     NUMA_HINT_FAULTS_LOCAL,
     NUMA_PTE_UPDATES,
     TIER,
-    VMA_MEMCG,
+    VMA_MM,
 )
 from klrubench.mm.table import N_ARRAYS, mm_at
 
@@ -146,7 +146,7 @@ def numa_hint_fault(context: Any, page: Any, now_ps: Any) -> Any:
     mm.stat[NUMA_HINT_FAULTS] += 1
     mm.setting[NOW_MS] = now_ps // 1_000_000_000
     vma = mm.block_vma[page >> TABLE_SHIFT]
-    row = FIRST_MEMCG + MEMCG_WORDS * mm.vma[vma, VMA_MEMCG]
+    row = FIRST_MEMCG + MEMCG_WORDS * mm.vma[vma, VMA_MM]
     thread = drawn_thread(own, own[row + M_THREADS])
     areas[vma, AREA_PIDS] |= np.int64(1) << (thread % PID_BITS)
     cost = own[FAULT_PS]

@@ -14,7 +14,7 @@ import numpy as np
 
 from klrubench.engine.bits import NODE_MASK, TRAP
 from klrubench.engine.jit import njit
-from klrubench.mm.state import PAGES_EACH, TIER, VMA_END, VMA_MEMCG, VMA_ORDER, VMA_START
+from klrubench.mm.state import PAGES_EACH, TIER, VMA_END, VMA_MM, VMA_ORDER, VMA_START
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def new_areas(vma: np.ndarray, small: list[int]) -> tuple[np.ndarray, list[np.nd
     for memcg, count in enumerate(each):
         rows = np.arange(next_row, next_row + count)
         below = min(BELOW, count)
-        own = np.flatnonzero(vma[:, VMA_MEMCG] == memcg)
+        own = np.flatnonzero(vma[:, VMA_MM] == memcg)
         order.append(np.concatenate([rows[:below], own, rows[below:]]).astype(np.int64))
         next_row += count
     return areas, order

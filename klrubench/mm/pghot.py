@@ -81,11 +81,10 @@ def pghot_at(address):
 
 def pghot_arrays(frames: int, tops: int, capacity: int, setting: np.ndarray) -> PghotArrays:
     """An empty store for so many frames, with a heap of `capacity` for each of `tops` nodes."""
-    arrays = [
-        np.zeros(frames, np.uint32), np.full(frames, UNKNOWN, np.int32), np.zeros((tops, capacity), np.int64), np.zeros(tops, np.int64), setting,
-    ]  # fmt: skip
-    table = addresses(arrays)
-    return PghotArrays(*arrays, table, table.ctypes.data)
+    packed, place = np.zeros(frames, np.uint32), np.full(frames, UNKNOWN, np.int32)
+    heap, heap_n = np.zeros((tops, capacity), np.int64), np.zeros(tops, np.int64)
+    table = addresses([packed, place, heap, heap_n, setting])
+    return PghotArrays(packed, place, heap, heap_n, setting, table, table.ctypes.data)
 
 
 @njit_inline
@@ -166,7 +165,7 @@ def heap_remove(p, node, k):
 
 @njit_inline
 def requeue(p, frame, place, old, target, freq):
-    """Bring the heaps up to date with a record's new frequency and node; 1: entered a heap, 2: heap full, 0: neither."""
+    """Bring the heaps up to date with a record's new frequency and node; 1: entered one, 2: it is full, 0: neither."""
     if place >= 0 and target != old:  # queued for another node: it moves to that one's heap
         heap_remove(p, old, place)
         place = UNQUEUED
@@ -291,10 +290,8 @@ def wrap_notes(system: System, bits: int) -> list[str]:
     wrap_s = (1 << bits) / system.machine.hz
     if system.now_ms < 1000 * wrap_s:
         return []
-    return [
-        f"pghot's {bits}-bit time wraps each {wrap_s:.3g} s at HZ={system.machine.hz}: records from before a wrap start again at one sighting, "
-        f"gaps of {wrap_s:.3g} s and more read as short ones"
-    ]
+    what = f"records from before a wrap start again at one sighting, gaps over {wrap_s:.3g} s may read as short ones"
+    return [f"pghot's {bits}-bit time wraps each {wrap_s:.3g} s at HZ={system.machine.hz}: {what}"]
 
 
 class Pghot:
@@ -333,6 +330,14 @@ class Pghot:
         """The first settings of every store with heaps."""
         hz = self.system.machine.hz
         return [self.threshold, int(self.window_ms * hz // 1000), 0, 1000 // hz]
+
+    def set_window(self, window_ms: float) -> None:
+        """Another longest gap between two sightings, for what is recorded from now on (vm.pghot_promote_freq_window_ms)."""
+        self.arrays.setting[WINDOW_JIFFIES] = int(window_ms * self.system.machine.hz // 1000)
+
+    def queued(self) -> int:
+        """Records that wait in the heaps, full size."""
+        return int(self.arrays.heap_n.sum()) * self.system.fold
 
     def make_arrays(self, frames: int, tops: int, capacity: int) -> Any:
         """The empty store."""

@@ -1,19 +1,19 @@
 """pghot v3 and v5: one small record for every frame of the lower tiers, and a ready bit that kmigrated looks for.
 
 Sources: v3, 20251110052343.208768-1-bharata@amd.com (8 bytes a frame, frequency over 2, that is 3 sightings); v5,
-20260129144043.231636-1-bharata@amd.com (1 byte, or 4 with CONFIG_PGHOT_PRECISE, and a bit a section of 32768 frames that says where to look).
-v3's masks were posted built from shifts, so that its fields overlap; what they were meant to be is modelled. Its threshold is counted
-here in sightings (3), as that of the others.
+20260129144043.231636-1-bharata@amd.com (1 byte, or 4 with CONFIG_PGHOT_PRECISE, and a bit a section of 32768 frames
+that says where to look). v3's masks were posted built from shifts, so that its fields overlap; what they were meant to
+be is modelled. Its threshold is counted here in sightings (3), as that of the others.
 
 The stored time is a few bits of jiffies, and it wraps:
 
-    v3           19 bits                      524 s at HZ=1000,  2097 s at 250; not masked: across a wrap a gap is endless
-    v5-precise   14 bits                     16.4 s at HZ=1000,  65.5 s at 250; masked: a longer gap reads as a short one
-    v5-compact    5 bits of 128 jiffies       4.1 s at HZ=1000,  16.4 s at 250; masked; the longest gap it can tell is 31 x 128 jiffies
+    v3           19 bits                 524 s at HZ=1000, 2097 s at 250; not masked: across a wrap a gap is endless
+    v5-precise   14 bits                16.4 s at HZ=1000, 65.5 s at 250; masked: a longer gap reads as a short one
+    v5-compact    5 bits of 128 jiffies  4.1 s at HZ=1000, 16.4 s at 250; masked; it can tell up to 31 x 128 jiffies
 
-Records here keep the whole jiffies; a gap is computed as the stored bits would give it, or truly with an ideal clock (ours).
-A record belongs to the frame that heads the folio (here: to the leaf), and outlives the page. The ready bit stays, whatever the frequency
-does later, until kmigrated takes the record, which zeroes it.
+Records here keep the whole jiffies; a gap is computed as the stored bits would give it, or truly with an ideal clock
+(ours). A record belongs to the frame that heads the folio (here: to the leaf), and outlives the page. The ready bit
+stays, whatever the frequency does later, until kmigrated takes the record, which zeroes it.
 """
 
 from __future__ import annotations
@@ -87,13 +87,17 @@ FREQ_FIELD, READY, NID_SHIFT, NID_FIELD, STAMP_SHIFT = 15, 16, 5, 0x3FF, 15
 THRESHOLD, WINDOW_MS, HZ, FREQ_MAX, TIME_SHIFT, RANGE, MASKED, NID_RULE, TARGET, GATED, BATCH, N_SETTINGS = range(12)
 # where a node's kmigrated stands: section, frame in it (-1: not begun), folios in the batch at hand (full size)
 AT_SECTION, AT_FRAME, IN_BATCH, N_STATE = range(4)
+# prices of a slice of the walk
+STEP, REFUSED, SMALL, HUGE, SLICE = range(5)
 FAR = np.int64(1 << 40)
 
 
 class MapArrays(NamedTuple):
-    """record: i64 [f]; section_of: i32 [f], -1 on the top tier; section: i64 [s, 2] frames first and last + 1, node after node.
+    """Records of f frames, s sections of the nodes of lower tiers, node after node.
 
-    hot: u8 [s]; ready: i64 [s] records with the bit set; active: i64 [nodes]; state: i64 [nodes, 3]; setting: i64 [11].
+    record: i64 [f]; section_of: i32 [f], -1 on the top tier; section: i64 [s, 2], first frame and last + 1.
+    hot: u8 [s]; ready: i64 [s], records with the bit set; active: i64 [nodes]; state: i64 [nodes, 3];
+    setting: i64 [11].
     """
 
     record: Any
@@ -113,18 +117,19 @@ def map_at(address):
     """The `MapArrays` whose table stands at an address."""
     c = array_i64(address, 24)
     return MapArrays(
-        array_i64(c[0], c[1]), array_i32(c[3], c[4]), table_i64(c[6], c[7], c[8]), array_u8(c[9], c[10]), array_i64(c[12], c[13]),
-        array_i64(c[15], c[16]), table_i64(c[18], c[19], c[20]), array_i64(c[21], c[22]), c, address,
+        array_i64(c[0], c[1]), array_i32(c[3], c[4]), table_i64(c[6], c[7], c[8]), array_u8(c[9], c[10]),
+        array_i64(c[12], c[13]), array_i64(c[15], c[16]), table_i64(c[18], c[19], c[20]), array_i64(c[21], c[22]),
+        c, address,
     )  # fmt: skip
 
 
 def sections_of(mm: Mm, node: int, fold: int) -> list[tuple[int, int]]:
-    """Sections of a node, in the order of frames: 32768 frames at scale; those of 2 MiB frames, numbered apart, behind."""
+    """Sections of a node in the order of frames, 32768 each at scale; 2 MiB frames, numbered apart, come behind."""
     capacity, small, huge = (int(mm.node[node, k]) for k in (CAPACITY, FIRST_FRAME, FIRST_HUGE))
     found = []
-    for first, count, length in ((small, capacity, SECTION_FRAMES), (huge, capacity // LEAF_FRAMES, SECTION_FRAMES // LEAF_FRAMES)):
-        step = max(1, length // fold)
-        found += [(at, min(at + step, first + count)) for at in range(first, first + count, step)]
+    for first, order in ((small, 1), (huge, LEAF_FRAMES)):
+        end, step = first + capacity // order, max(1, SECTION_FRAMES // order // fold)
+        found += [(at, min(at + step, end)) for at in range(first, end, step)]
     return found
 
 
@@ -141,21 +146,19 @@ def map_arrays(mm: Mm, fold: int, setting: np.ndarray) -> tuple[MapArrays, dict[
     for index, (first, last) in enumerate(rows):
         section_of[first:last] = index
     section = np.array(rows, np.int64).reshape(-1, 2)
-    arrays = [
-        np.zeros(frames, np.int64), section_of, section, np.zeros(len(rows), np.uint8), np.zeros(len(rows), np.int64), np.zeros(nodes, np.int64),
-        np.zeros((nodes, N_STATE), np.int64), setting,
-    ]  # fmt: skip
-    table = addresses(arrays)
-    return MapArrays(*arrays, table, table.ctypes.data), ranges
+    record, hot, ready = np.zeros(frames, np.int64), np.zeros(len(rows), np.uint8), np.zeros(len(rows), np.int64)
+    active, state = np.zeros(nodes, np.int64), np.zeros((nodes, N_STATE), np.int64)
+    table = addresses([record, section_of, section, hot, ready, active, state, setting])
+    arrays = MapArrays(record, section_of, section, hot, ready, active, state, setting, table, table.ctypes.data)
+    return arrays, ranges
 
 
 def map_setting(version: str, threshold: int, window_ms: float, hz: int, target: int, ideal_clock: bool) -> np.ndarray:
     """The i64 settings of a version."""
     form = FORMATS[version]
     clock = [0, 0] if ideal_clock else [form.time_shift, 1 << form.time_bits + form.time_shift]
-    return np.array(
-        [threshold, int(window_ms), hz, form.freq_max, *clock, form.masked, form.nid, target, form.gated, form.batch], np.int64
-    )
+    rule = [threshold, int(window_ms), hz, form.freq_max, *clock, form.masked]
+    return np.array([*rule, form.nid, target, form.gated, form.batch], np.int64)
 
 
 @njit_inline
@@ -222,7 +225,7 @@ def record_pages(p: MapArrays, mm: Mm, pages: Any, nid: Any, jiffies: Any) -> An
 
 @njit_inline
 def take_record(p, mm, frame, section, source, jiffies, rules, fold):
-    """One frame of the walk: take its record if it is ready, ask whether it may be promoted now, promote it; 4 KiB pages, -1: not taken."""
+    """One frame of the walk: take its record if ready, promote the folio if it may be; 4 KiB pages, -1: not taken."""
     record = p.record[frame]
     page = np.int64(mm.frame_page[frame])
     if not record & READY or page < 0 or not mm.folio[page] & np.uint8(GEN_MASK):
@@ -240,8 +243,9 @@ def take_record(p, mm, frame, section, source, jiffies, rules, fold):
 
 @njit_inline
 def walk_steps(mm, node, first, end):
-    """Steps that a walk of a section takes: one a folio or free frame, so that frames inside a 2 MiB folio take none."""
-    capacity, huge = mm.node[node, CAPACITY], mm.node[node, CAPACITY] // LEAF_FRAMES - mm.node[node, HUGE_TOP]
+    """Steps that a walk of a section takes: one a folio or free frame; frames inside a 2 MiB folio take none."""
+    capacity = mm.node[node, CAPACITY]
+    huge = capacity // LEAF_FRAMES - mm.node[node, HUGE_TOP]
     if first < mm.node[node, FIRST_HUGE]:
         return (end - first) * (capacity - huge * LEAF_FRAMES) // capacity
     steps = np.int64(0)
@@ -251,12 +255,12 @@ def walk_steps(mm, node, first, end):
 
 
 @njit
-def _migrate_ready(store, address, source, last_section, budget, most, reach, jiffies, rules, fold):
+def _migrate_ready(store, address, source, last_section, price, jiffies, rules, fold):
     p = map_at(store)
     mm = mm_at(address)
     state, batch = p.state[source], p.setting[BATCH]
-    seen = steps = taken = folios = moved = flushes = np.int64(0)
-    while state[AT_SECTION] < last_section and folios < budget and taken < most and seen < reach:
+    steps = taken = folios = moved = flushes = spent = np.int64(0)
+    while state[AT_SECTION] < last_section and spent < price[SLICE]:
         section = state[AT_SECTION]
         frame, end = state[AT_FRAME], p.section[section, 1]
         if frame < 0:
@@ -265,12 +269,15 @@ def _migrate_ready(store, address, source, last_section, budget, most, reach, ji
                 continue
             p.hot[section] = 0
             frame = p.section[section, 0]
-            seen += end - frame
-            steps += walk_steps(mm, source, frame, end)
-        while frame < end and p.ready[section] > 0 and folios < budget and taken < most:
+            passed = walk_steps(mm, source, frame, end)
+            steps += passed
+            spent += passed * price[STEP]
+        while frame < end and p.ready[section] > 0 and spent < price[SLICE]:
             pages = take_record(p, mm, frame, section, source, jiffies, rules, fold)
-            taken += pages >= 0
             frame += 1
+            if pages >= 0:
+                taken += 1
+                spent += price[REFUSED] if pages == 0 else price[SMALL] if pages == 1 else price[HUGE]
             if pages > 0:
                 folios += 1
                 moved += pages
@@ -280,20 +287,21 @@ def _migrate_ready(store, address, source, last_section, budget, most, reach, ji
         state[AT_FRAME] = frame
         if frame == end or p.ready[section] == 0:
             state[AT_SECTION], state[AT_FRAME] = section + 1, -1
-            if p.setting[GATED] or state[AT_SECTION] == last_section:  # what is left of the list goes at the end of a walk
+            if p.setting[GATED] or state[AT_SECTION] == last_section:  # the rest of the list goes when a walk ends
                 flushes += state[IN_BATCH] > 0
                 state[IN_BATCH] = 0
     return steps, taken, folios, moved, flushes
 
 
 def migrate_ready(
-    p: MapArrays, mm: Mm, source: Any, last_section: Any, budget: Any, most: Any, reach: Any, jiffies: Any, rules: Any, fold: Any
+    p: MapArrays, mm: Mm, source: Any, last_section: Any, price: Any, jiffies: Any, rules: Any, fold: Any
 ) -> tuple[int, ...]:
-    """Go on with a node's walk, in the order of frames, until its end, `budget` promotions, `most` records, or `reach` frames.
+    """Go on with a node's walk in the order of frames, to its end or that of a slice of time.
 
+    price: i64 [5], ps of a step, a record refused, a 4 KiB and a 2 MiB folio promoted, and of the slice.
     Returns (steps of the walk, records taken, folios and 4 KiB pages promoted, batches migrated, full size).
     """
-    return tuple(_migrate_ready(p.address, mm.address, source, last_section, budget, most, reach, jiffies, rules, fold))
+    return tuple(_migrate_ready(p.address, mm.address, source, last_section, price, jiffies, rules, fold))
 
 
 def alias_share(version: str, hz: int, window_ms: float) -> float:
@@ -315,13 +323,20 @@ class MapPghot:
         """Allocate a record for every frame of the lower tiers."""
         mm = system.mm
         self.system = system
-        setting = map_setting(self.version, self.threshold, self.window_ms, system.machine.hz, system.default_target, self.ideal_clock)
+        hz, target = system.machine.hz, system.default_target
+        setting = map_setting(self.version, self.threshold, self.window_ms, hz, target, self.ideal_clock)
         self.arrays, self.sections = map_arrays(mm, system.fold, setting)
         lower = int(mm.node[mm.node[:, TIER] > 0, CAPACITY].sum())
         self.metadata_bytes = lower * system.fold * self.form.record_bytes
-        self.rules = promotion_rules(
-            int(self.window_ms), system.sysctl("numa_balancing/scan_period_max_ms"), system.sysctl("vm.pghot_promote_rate_limit_MBps"), system.fold
+        period, rate = (
+            system.sysctl(name) for name in ("numa_balancing/scan_period_max_ms", "vm.pghot_promote_rate_limit_MBps")
         )
+        self.rules = promotion_rules(int(self.window_ms), period, rate, system.fold)
+
+    def set_window(self, window_ms: float) -> None:
+        """Another longest gap between two sightings, for what is recorded from now on."""
+        self.window_ms = window_ms
+        self.arrays.setting[WINDOW_MS] = int(window_ms)
 
     def record(self, pages: np.ndarray, source: str, nid: int = -1) -> None:
         """Record sightings of page ids; the calling thread pays a record each."""
@@ -341,6 +356,5 @@ class MapPghot:
         wrap_s = (1 << form.time_bits + form.time_shift) / hz
         share = alias_share(self.version, hz, self.window_ms)
         passes = "any two sightings ever" if share == 1 else f"{share:.0%} of longer gaps"
-        return [
-            f"pghot {self.version}'s time wraps each {wrap_s:.3g} s at HZ={hz}: {passes} pass as within the window of {self.window_ms:g} ms"
-        ]
+        what = f"{passes} pass as within the window of {self.window_ms:g} ms"
+        return [f"pghot {self.version}'s time wraps each {wrap_s:.3g} s at HZ={hz}: {what}"]

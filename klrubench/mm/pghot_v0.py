@@ -1,14 +1,15 @@
 """kpromoted before pghot: a hash of records that one thread sweeps each second, promoting page by page.
 
-Source: RFC "Kernel daemon for detecting and promoting hot pages", 20250306054532.221138-1-bharata@amd.com; klruscand RFC v1 fed it. The
-sweep deletes what it promoted and what is not worth it: frequency under 2, or older than two windows. A promotion that the gate refused
-stays for the next sweep. Neither latency threshold nor rate limit nor batches.
+Source: RFC "Kernel daemon for detecting and promoting hot pages", 20250306054532.221138-1-bharata@amd.com; klruscand
+RFC v1 fed it. The sweep deletes what it promoted and what is not worth it: frequency under 2, or older than two
+windows. A promotion that the gate refused stays for the next sweep. There is no latency threshold, limit or batch yet.
 
-As posted the gap is taken backwards (last - now, unsigned), and a new record is counted twice. So a page is hot at its *first* sighting,
-and any later one, but in the same jiffy, starts it again at 1, which the next sweep deletes. The author's own counters show it
-(b9965654-af90-42c9-8e4b-b29621d11ea7@amd.com: 321,234 records, 1,380 of them found again; 319,635 promoted, 1,373 dropped as too rarely accessed).
-`posted=False` counts as its comments say: a slow source then hardly ever has two sightings between two sweeps.
-Posted with node 1 as the target of sources that know no node (the author's second socket); here it is the default target.
+As posted the gap is taken backwards (last - now, unsigned), and a new record is counted twice. So a page is hot at its
+*first* sighting, and any later one, but in the same jiffy, starts it again at 1, which the next sweep deletes. The
+author's counters show it (b9965654-af90-42c9-8e4b-b29621d11ea7@amd.com): 321,234 records, 1,380 of them found again;
+319,635 promoted, 1,373 dropped as too rarely accessed. `posted=False` counts as its comments say: a slow source then
+hardly ever has two sightings between two sweeps.
+Posted with node 1 as the target of sources that know no node (the author's second socket); here: the default target.
 """
 
 from __future__ import annotations
@@ -43,16 +44,17 @@ GOLDEN_RATIO_64 = 0x61C8864680B583EB
 RECORD_BYTES = 64  # 56 in a kmalloc-64 object
 SLEEP_MS = 1000
 OLD_WINDOWS = 2
-# between two looks at the clock (ours), full size: promotions (6 ms), pages turned away by the gate (4 ms: kswapd must get its turn)
-STEP_PAGES, STEP_REFUSED = 1 << 10, 1 << 13
+SLICE_PS = 10_000_000_000  # work before others run, as kswapd's: by then it must get its turn
 
 # columns of a record (frequency 0: none) and settings
 FREQ, STAMP, COLUMNS = range(3)
 THRESHOLD, WINDOW_JIFFIES, COUNT, POSTED, NODE = range(5)
+# prices of a slice
+SEEN, REFUSED, SMALL, HUGE, SLICE = range(5)
 
 
 class SweepArrays(NamedTuple):
-    """record: i64 [f, 2]; order: i32 [f], frames in the order of the hash lists; setting: i64 [5]. table, address: as in `Mm`."""
+    """record: i64 [f, 2]; order: i32 [f], frames in the order of the hash lists; setting: i64 [5]."""
 
     record: Any
     order: Any
@@ -72,9 +74,9 @@ def sweep_arrays(frames: int, setting: np.ndarray) -> SweepArrays:
     """An empty store; lists are visited in the order of hash_64()."""
     with np.errstate(over="ignore"):
         bucket = (np.arange(frames, dtype=np.uint64) * np.uint64(GOLDEN_RATIO_64)) >> np.uint64(64 - HASH_ORDER)
-    arrays = [np.zeros((frames, COLUMNS), np.int64), np.argsort(bucket, kind="stable").astype(np.int32), setting]
-    table = addresses(arrays)
-    return SweepArrays(*arrays, table, table.ctypes.data)
+    record, order = np.zeros((frames, COLUMNS), np.int64), np.argsort(bucket, kind="stable").astype(np.int32)
+    table = addresses([record, order, setting])
+    return SweepArrays(record, order, setting, table, table.ctypes.data)
 
 
 @njit_inline
@@ -130,42 +132,49 @@ def should_promote(p, mm, frame, jiffies):
 
 
 @njit
-def _sweep(store, address, at, limit, most, jiffies, fold):
+def _sweep(store, address, at, price, jiffies, fold):
     p = sweep_at(store)
     mm = mm_at(address)
-    visited = folios = moved = refused = np.int64(0)
-    while at < len(p.order) and folios < limit and refused < most:
+    visited = folios = moved = refused = spent = np.int64(0)
+    while at < len(p.order) and spent < price[SLICE]:
         frame = np.int64(p.order[at])
         at += 1
         if p.record[frame, FREQ] == 0:
             continue
         visited += 1
+        spent += price[SEEN]
         page = should_promote(p, mm, frame, jiffies)
         pages = promote(mm, page, p.setting[NODE], fold) if page >= 0 else 0
         if page >= 0 and pages == 0:
             refused += 1
+            spent += price[REFUSED]
             continue
         mm.stat[KPROMOTED_DROPPED] += page < 0
-        folios += page >= 0
-        moved += pages
+        if page >= 0:
+            folios += 1
+            moved += pages
+            spent += price[SMALL] if pages == 1 else price[HUGE]
         p.record[frame, FREQ] = 0
         p.setting[COUNT] -= 1
     return at, visited, folios, moved, refused
 
 
-def sweep(p: SweepArrays, mm: Mm, at: Any, limit: Any, most: Any, jiffies: Any, fold: Any) -> Any:
-    """Go on with a sweep at place `at` until its end, `limit` promotions or `most` refusals.
+def sweep(p: SweepArrays, mm: Mm, at: Any, price: Any, jiffies: Any, fold: Any) -> Any:
+    """Go on with a sweep at place `at`, to its end or that of a slice of time.
 
+    price: i64 [5], ps of a record seen, one refused by the gate, a 4 KiB and a 2 MiB folio promoted, and of the slice.
     Returns (next place, records seen, folios and 4 KiB pages promoted, refusals).
     """
-    return _sweep(p.address, mm.address, at, limit, most, jiffies, fold)
+    return _sweep(p.address, mm.address, at, price, jiffies, fold)
 
 
 class SweptPghot:
     """Store and thread: any source may feed it with `record`.
 
     Args:
-        threshold: sightings needed (posted: 2), window_ms: the window (posted: 5000), posted: count as the posted code does.
+        threshold: sightings needed (posted: 2).
+        window_ms: the window (posted: 5000).
+        posted: count as the posted code does.
     """
 
     def __init__(self, threshold: int = 2, window_ms: float = 5000, posted: bool = True) -> None:
@@ -179,6 +188,10 @@ class SweptPghot:
         setting = np.array([self.threshold, window, 0, self.posted, system.default_target], np.int64)
         self.arrays = sweep_arrays(len(system.mm.frame_page), setting)
         system.daemon("kpromoted", self.run)
+
+    def set_window(self, window_ms: float) -> None:
+        """Another window, for what is recorded and swept from now on."""
+        self.arrays.setting[WINDOW_JIFFIES] = int(window_ms * self.system.machine.hz // 1000)
 
     def record(self, pages: np.ndarray, source: str, nid: int = -1) -> None:
         """Record sightings of page ids; the calling thread pays a record each and the list walk."""
@@ -196,13 +209,15 @@ class SweptPghot:
 
     def run(self, system: System) -> Iterator[Any]:
         """The thread: every second all lists, whatever is in them."""
-        limit, most = max(1, STEP_PAGES // system.fold), max(1, STEP_REFUSED // system.fold)
+        names = ("pghot_list_element", "kpromoted_pop", "kpromoted_page", "migrate_2m")
+        price = np.array([*(system.cost_ps(name) for name in names), SLICE_PS // system.fold], np.int64)
         while True:
             yield system.sleep_ms(SLEEP_MS)
             system.charge_full(pghot_list_element=HASH_LISTS)
             at = 0 if self.arrays.setting[COUNT] else len(self.arrays.order)
             while at < len(self.arrays.order):
-                at, visited, folios, pages, refused = sweep(self.arrays, system.mm, at, limit, most, system.jiffies, system.fold)
+                now = system.jiffies
+                at, visited, folios, pages, refused = sweep(self.arrays, system.mm, at, price, now, system.fold)
                 system.charge_moves("kpromoted_page", folios, pages)
                 system.charge(pghot_list_element=visited, kpromoted_pop=refused)
                 system.flush_tlb(folios, 1)

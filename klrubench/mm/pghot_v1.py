@@ -1,8 +1,8 @@
 """pghot v1: hash and heap as in v2, but unpacked records: a whole int of frequency, a whole jiffies of time.
 
-Source: RFC v1 "mm: Hot page tracking and promotion infrastructure", 20250814134826.154003-1-bharata@amd.com. What is popped is only asked
-for its age: older than two windows (10 s) is dropped; neither latency threshold nor rate limit nor free-space bypass exist yet.
-With v2's rules on top this is also v2 with a clock that does not wrap (`ideal_clock`, ours).
+Source: RFC v1 "mm: Hot page tracking and promotion infrastructure", 20250814134826.154003-1-bharata@amd.com. What is
+popped is only asked for its age: older than two windows (10 s) is dropped; neither latency threshold nor rate limit nor
+free-space bypass exist yet. With v2's rules on top this is also v2 with a clock that does not wrap (ours).
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from klrubench.mm.pghot import (
     FREQ_LIMIT,
     FREQ_MASK,
     MS_PER_JIFFY,
-    THRESHOLD,
     UNKNOWN,
     UNQUEUED,
     WINDOW_JIFFIES,
@@ -64,18 +63,17 @@ def unpacked_at(address):
     """The `UnpackedArrays` whose table stands at an address."""
     c = array_i64(address, 15)
     return UnpackedArrays(
-        table_i64(c[0], c[1], c[2]), array_i32(c[3], c[4]), table_i64(c[6], c[7], c[8]), array_i64(c[9], c[10]), array_i64(c[12], c[13]), c, address
-    )
+        table_i64(c[0], c[1], c[2]), array_i32(c[3], c[4]), table_i64(c[6], c[7], c[8]), array_i64(c[9], c[10]),
+        array_i64(c[12], c[13]), c, address,
+    )  # fmt: skip
 
 
 def unpacked_arrays(frames: int, tops: int, capacity: int, setting: np.ndarray) -> UnpackedArrays:
     """An empty store for so many frames, with a heap of `capacity` for each of `tops` nodes."""
-    arrays = [
-        np.zeros((frames, COLUMNS), np.int64), np.full(frames, UNKNOWN, np.int32), np.zeros((tops, capacity), np.int64), np.zeros(tops, np.int64),
-        setting,
-    ]  # fmt: skip
-    table = addresses(arrays)
-    return UnpackedArrays(*arrays, table, table.ctypes.data)
+    record, place = np.zeros((frames, COLUMNS), np.int64), np.full(frames, UNKNOWN, np.int32)
+    heap, heap_n = np.zeros((tops, capacity), np.int64), np.zeros(tops, np.int64)
+    table = addresses([record, place, heap, heap_n, setting])
+    return UnpackedArrays(record, place, heap, heap_n, setting, table, table.ctypes.data)
 
 
 @njit_inline
@@ -147,14 +145,16 @@ def _pop_promote(store, address, node, budget, jiffies, rules, fold):
 
 
 def pop_promote(p: UnpackedArrays, mm: Mm, node: Any, budget: Any, jiffies: Any, rules: Any, fold: Any) -> Any:
-    """kpromoted's round on a node: pop up to `budget` records, forget each, promote what may be; (popped, folios, pages)."""
+    """kpromoted's round on a node: pop up to `budget` records, forget all, promote some; (popped, folios, pages)."""
     return _pop_promote(p.address, mm.address, node, budget, jiffies, rules, fold)
 
 
 class UnpackedPghot(Pghot):
     """v1; or, as `version="v2"`, v2 with an ideal clock."""
 
-    def __init__(self, version: str = "v1", threshold: int = 2, window_ms: float = 5000, sized_hash: bool = False) -> None:
+    def __init__(
+        self, version: str = "v1", threshold: int = 2, window_ms: float = 5000, sized_hash: bool = False
+    ) -> None:
         super().__init__("v2", threshold, window_ms, sized_hash)
         self.first = version == "v1"
         self.record_bytes = RECORD_BYTES if self.first else Pghot.record_bytes

@@ -1,12 +1,12 @@
-"""The versions of pghot behind one call: a hotness store that any source can feed, and the threads that promote from it.
+"""The versions of pghot behind one call: a hotness store that any source can feed, and the threads that promote.
 
-    v0            kpromoted, Mar 2025     hash, swept each second           hot at the first sighting (posted arithmetic)
-    v0-intended   the same, counting as its comments say                     2 sightings within 5000 ms, kept for a second
-    v1            Aug 2025                hash + heap, unpacked record      2 within 5000 ms; old ones dropped when popped
-    v2            Sep 2025                hash + heap, packed record        2 within 5000 ms; latency threshold
-    v3            Nov 2025                8 bytes a frame, kmigrated        3 within 5000 ms
-    v5-compact    Jan 2026                1 byte a frame, kmigrated         2 within 4000 ms; clock of 4096 jiffies
-    v5-precise    Jan 2026                4 bytes a frame, kmigrated        2 within 5000 ms; clock of 16384 jiffies
+v0            kpromoted, Mar 2025     hash, swept each second           hot at the first sighting (posted arithmetic)
+v0-intended   the same, counting as its comments say                     2 sightings within 5000 ms, kept for a second
+v1            Aug 2025                hash + heap, unpacked record      2 within 5000 ms; old ones dropped when popped
+v2            Sep 2025                hash + heap, packed record        2 within 5000 ms; latency threshold
+v3            Nov 2025                8 bytes a frame, kmigrated        3 within 5000 ms
+v5-compact    Jan 2026                1 byte a frame, kmigrated         2 within 4000 ms; clock of 4096 jiffies
+v5-precise    Jan 2026                4 bytes a frame, kmigrated        2 within 5000 ms; clock of 16384 jiffies
 """
 
 from __future__ import annotations
@@ -47,16 +47,20 @@ class HotnessStore(Protocol):
             nid: node of the CPU that made the accesses; -1: unknown.
         """
 
+    def set_window(self, window_ms: float) -> None:
+        """Another longest gap between two sightings, from now on (vm.pghot_promote_freq_window_ms)."""
+
 
 def pghot_engine(
-    system: System, version: str = "v2", *, threshold: int | None = None, window_ms: float | None = None, ideal_clock: bool = False,
-    sized_hash: bool = False,
+    system: System, version: str = "v2", *, threshold: int | None = None, window_ms: float | None = None,
+    ideal_clock: bool = False, sized_hash: bool = False,
 ) -> HotnessStore:  # fmt: skip
     """Add a version's store and threads to `system`; returns the store.
 
     Args:
         version: one of `PGHOT_VERSIONS`.
-        threshold: sightings in a row that make a page hot; None: as posted. window_ms: longest gap between two; None: as posted.
+        threshold: sightings in a row that make a page hot; None: as posted.
+        window_ms: longest gap between two of them; None: as posted.
         ideal_clock: stored times neither wrap nor lose bits (ours; without effect on v0 and v1, whose times are whole).
         sized_hash: v1 and v2 with a hash list a record (ours).
     Raises:

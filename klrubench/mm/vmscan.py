@@ -25,9 +25,12 @@ from klrubench.engine.bits import (
     YOUNG,
 )
 from klrubench.engine.jit import njit, njit_inline
+from klrubench.mm.classic_lru import shrink_classic
+from klrubench.mm.demotion import demote, next_demotion_node, set_demotion_targets
 from klrubench.mm.lru import (
     folio_nr_pages,
     folio_update_gen,
+    is_classic,
     list_add,
     list_del,
     list_head,
@@ -38,13 +41,13 @@ from klrubench.mm.lru import (
 from klrubench.mm.mglru.aging import should_run_aging, try_to_inc_max_seq, try_to_inc_min_seq
 from klrubench.mm.mglru.bloom import bloom_update
 from klrubench.mm.mglru.walk import DENSE_SHARE, N_WALK
-from klrubench.mm.migrate import demote_isolated
 from klrubench.mm.state import (
     CAPACITY,
     DEMOTE_FAIL,
     DEMOTE_FOLIOS,
     DEMOTION_TARGET,
     FREE,
+    KSWAPD_FAILURES,
     KSWAPD_WAKE,
     KSWAPD_WAKES,
     MAX_NR_GENS,
@@ -55,9 +58,9 @@ from klrubench.mm.state import (
     PGAGING_PTE,
     PGAGING_YOUNG,
     PGCARRIED,
+    PGREFILL,
     PGSCAN_KSWAPD,
     PGSTEAL_KSWAPD,
-    TIER,
     VMA_END,
     VMA_ORDER,
     VMA_START,
@@ -77,10 +80,11 @@ if TYPE_CHECKING:
 MIN_LRU_BATCH = 64  # pages isolated at a time, and the look-around window
 MAX_LRU_BATCH = 4096  # folios examined before others may run
 DEF_PRIORITY = 12
+MAX_RECLAIM_RETRIES = 16  # runs without a page after which kswapd is not woken again (classic LRU; under MGLRU it never fails)
 CHARGED = {
     PGAGING_PTE: "aging_pte", PGAGING_YOUNG: "aging_young", PGCARRIED: "carry_page", PGSCAN_KSWAPD: "kswapd_scan",
 }  # fmt: skip
-WORK = np.array([DEMOTE_FOLIOS, PGSTEAL_KSWAPD, *CHARGED])
+WORK = np.array([DEMOTE_FOLIOS, PGSTEAL_KSWAPD, PGREFILL, *CHARGED])
 SLICE_PS = 10_000_000_000  # work that kswapd does before others run: one quantum
 
 
@@ -99,10 +103,7 @@ def set_watermarks(system: System) -> None:
         gap = max(low // 4, pages * system.sysctl("vm.watermark_scale_factor") // 10_000)
         marks = [low, low + gap, low + 2 * gap, low + 3 * gap]
         node[index, [WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARK_PROMO]] = [max(1, round(mark / fold)) for mark in marks]
-    for index in range(len(node)):
-        below = [k for k in range(len(node)) if node[k, TIER] > node[index, TIER]]
-        below.sort(key=lambda k: (node[k, TIER], system.machine.nodes[k].read_ns[index % len(system.machine.nodes[k].read_ns)], k))
-        node[index, DEMOTION_TARGET] = below[0] if below and system.sysctl("demotion_enabled") else -1
+    set_demotion_targets(system)
 
 
 @njit_inline
@@ -142,7 +143,7 @@ def look_around(mm, page, lruvec, node):
         folio_update_gen(mm, other, lruvec)
     mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
     if young * DENSE_SHARE >= last - first:
-        bloom_update(mm, lruvec, mm.lru[lruvec, MAX_SEQ], table)
+        bloom_update(mm, lruvec, mm.lru[lruvec, MAX_SEQ], table, False)
     return True
 
 
@@ -180,7 +181,7 @@ def evict_folios(mm, lruvec, node, wanted, examine, fold):
     A folio whose generation a walk has changed is only moved to its list. Stops after `examine` folios or `wanted` pages.
     """
     row = mm.lru[lruvec]
-    target = mm.node[node, DEMOTION_TARGET]
+    target = next_demotion_node(mm, node)
     examined = demoted = np.int64(0)
     for file in range(1, -1, -1):
         if row[MIN_SEQ_ANON + file] + MIN_NR_GENS > row[MAX_SEQ]:
@@ -199,7 +200,7 @@ def evict_folios(mm, lruvec, node, wanted, examine, fold):
             if keeps_page(mm, page, referenced(mm, page, lruvec, node)):
                 lru_add(mm, page, False)
                 continue
-            moved = demote_isolated(mm, page, target, fold)
+            moved = demote(mm, page, node, target, fold)
             demoted += moved
             if moved == 0:
                 mm.stat[DEMOTE_FAIL] += folio_nr_pages(mm, page)
@@ -211,6 +212,11 @@ def evict_folios(mm, lruvec, node, wanted, examine, fold):
 def shrink_lruvec(mm, lruvec, memcg, node, priority, wanted, examine, fold, walk):
     """One round of reclaim on a lruvec; returns (folios examined, pages demoted, whether a generation was made)."""
     aged = False
+    if is_classic(mm):
+        examined, demoted = shrink_classic(mm, lruvec, node, priority, wanted, examine, fold)
+        mm.stat[PGSCAN_KSWAPD] += examined
+        mm.stat[PGSTEAL_KSWAPD] += demoted
+        return examined, demoted, False
     try_to_inc_min_seq(mm, lruvec)
     if should_run_aging(mm, lruvec):
         if priority == DEF_PRIORITY:
@@ -261,7 +267,8 @@ def balance_slice(mm: Mm, node: Any, memcgs: Any, target_free: Any, price: Any, 
 class Kswapd:
     """kswapd of one top- or middle-tier node: sleeps until woken, then demotes until the node is balanced.
 
-    Balanced: free >= high watermark, or promo where memory tiering asks for it (kernel.numa_balancing bit 2, or our switch
+    Woken by a refused promotion under memory tiering, and by a demotion that finds its node below the low watermark; an allocation that
+    spills to a slower node wakes nobody. Balanced: free >= high watermark, or promo where memory tiering asks for it (kernel.numa_balancing bit 2, or our switch
     that lets any refused promotion wake kswapd).
     """
 
@@ -286,14 +293,17 @@ class Kswapd:
         mm, node = system.mm, self.node
         while True:
             mm.node[node, KSWAPD_WAKE] = 0
-            mm.stat[KSWAPD_WAKES] += 1
-            yield from self.balance(system)
+            if mm.node[node, KSWAPD_FAILURES] < MAX_RECLAIM_RETRIES:
+                mm.stat[KSWAPD_WAKES] += 1
+                yield from self.balance(system)
+                failed = is_classic(mm) and self.stolen == 0 and mm.node[node, FREE] < self.target_free(system)
+                mm.node[node, KSWAPD_FAILURES] = mm.node[node, KSWAPD_FAILURES] + 1 if failed else 0
             mm.node[node, KSWAPD_WAKE] = 0
             yield system.parked
 
     def balance(self, system: System) -> Iterator[Any]:
         """Reclaim in slices of 10 ms of its own time until balanced or nothing more can be had."""
-        mm, node = system.mm, self.node
+        mm, node, self.stolen = system.mm, self.node, 0
         if mm.node[node, DEMOTION_TARGET] < 0:
             return
         batch, examine = max(1, MIN_LRU_BATCH // system.fold), max(1, MAX_LRU_BATCH // system.fold)
@@ -302,7 +312,9 @@ class Kswapd:
         while self.progress[0] >= 1 and mm.node[node, FREE] < self.target_free(system) + batch:
             before = mm.stat[WORK]
             balance_slice(mm, node, system.n_memcgs, self.target_free(system) + batch, price, examine, system.fold, self.walk, self.progress)
-            folios, pages, *events = mm.stat[WORK] - before
+            folios, pages, refilled, *events = mm.stat[WORK] - before
+            self.stolen += int(pages)
             system.charge(**dict(zip(CHARGED.values(), events, strict=True)))
+            system.charge(kswapd_scan=refilled)
             system.charge_moves("kswapd_page", folios, pages)
             yield

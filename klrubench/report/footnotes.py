@@ -16,7 +16,7 @@ EQUAL = "equal, surely within +-1 point: "
 FEW = "one seed: no interval, no verdict"
 SCALE = (
     "simulated smaller: pages, accesses, capacities, watermarks, bandwidth, limits, budgets, batches, heap and Bloom "
-    "bits shrink together and costs grow back; not invariant: page-table geometry (512 PTEs, 64-PMD window, "
+    "bits shrink together and costs grow back; not invariant: page-table geometry (512 PTEs, "
     "1 GiB visits), DAMON regions, costs a pass and a wake-up"
 )
 WAKE = (

@@ -10,7 +10,7 @@ from klrubench.engine.bits import NODE_MASK, TABLE_SHIFT
 from klrubench.engine.random import stream_key
 from klrubench.errors import CapacityError, ScaleError
 from klrubench.mm.mglru.bloom import BLOOM_FILTER_SHIFT
-from klrubench.mm.state import CAPACITY, MM_USED, TIER, VMA_END, VMA_MEMCG, VMA_ORDER, VMA_START, new_mm
+from klrubench.mm.state import CAPACITY, MM_RAN, TIER, VMA_END, VMA_MM, VMA_ORDER, VMA_START, new_mm
 from klrubench.mm.vmscan import Kswapd, set_watermarks
 from klrubench.simulate.feed import hottest, shared_feeds
 from klrubench.simulate.placement import place
@@ -68,6 +68,13 @@ def node_pages(machine: Machine, footprint_pages: int, place_all: str | None, fo
     return [max(BLOCK, size) for size in sizes]
 
 
+def memcgs(members: list[Workload]) -> list[int]:
+    """The memcg of each tenant, numbered in order of appearance: those that name the same one share it."""
+    names = [member.memcg or k for k, member in enumerate(members)]
+    order = list(dict.fromkeys(names))
+    return [order.index(name) for name in names]
+
+
 def placement_of(workload: Workload, policy: Policy) -> str:
     """Where pages start: the policy's bound if it is one, else the workload's choice."""
     return {"top": "top", "lower": "lower", "truth": "truth"}.get(policy.place or "", workload.placement)
@@ -80,11 +87,12 @@ def build(machine: Machine, workload: Workload, policy: Policy, seed: int, durat
         layout_of(machine, member, int(stream_key(seed, f"tenant {k}")) if k else seed, duration_s, fold) for k, member in enumerate(members)
     ]
     feeds = shared_feeds(members, layouts, options.chunk)
-    vmas, firsts = [], []
+    vmas, firsts, groups = [], [], memcgs(members)
     for k, (member, layout) in enumerate(zip(members, layouts, strict=True)):
         huge = member.page == "2m"
         firsts.append(sum(-(-pages // BLOCK) * BLOCK for pages, *_ in vmas))
-        vmas += [(vma.pages >> (TABLE_SHIFT if huge else 0), k, vma.file, TABLE_SHIFT if huge else 0) for vma in member.vmas(layout)]
+        shift = TABLE_SHIFT if huge else 0
+        vmas += [(vma.pages >> shift, groups[k], vma.file, shift, k) for vma in member.vmas(layout)]
     start = placement_of(workload, policy)
     footprint = sum(member.full_pages() for member in members)
     sizes = node_pages(machine, footprint, start if start in ("top", "lower") else None, fold)
@@ -93,9 +101,9 @@ def build(machine: Machine, workload: Workload, policy: Policy, seed: int, durat
         has = " + ".join(f"{node.name} {size * fold / (1 << 18):.3g}" for node, size in zip(machine.nodes, sizes, strict=True))
         raise CapacityError(f"footprint {footprint / (1 << 18):g} GiB does not fit {machine.name} ({has} GiB)")
     bloom = max(64, (1 << BLOOM_FILTER_SHIFT) // fold)
-    mm = new_mm(vmas, sizes, [node.tier for node in machine.nodes], len(members), bloom)
+    mm = new_mm(vmas, sizes, [node.tier for node in machine.nodes], max(groups) + 1, bloom, spare_mms=max(groups) + 1)
     tenants: list[Tenant] = []
-    system = System(machine, mm, tenants, fold, seed, options.daemon_cpus, options.phases, len(members))
+    system = System(machine, mm, tenants, fold, seed, options.daemon_cpus, options.phases, max(groups) + 1)
     names = memcg_names(members)
     for k, (member, feed) in enumerate(zip(members, feeds, strict=True)):
         pages = (firsts[k + 1] if k + 1 < len(firsts) else len(mm.pte)) - firsts[k]
@@ -108,7 +116,7 @@ def build(machine: Machine, workload: Workload, policy: Policy, seed: int, durat
     system.allocate_engine()
     set_watermarks(system)
     place_pages(system, start)
-    system.mm.lru[:, MM_USED] = 1
+    system.mm.mms[:, MM_RAN:] = 1
     for node in range(len(sizes)):
         if mm.node[node, TIER] < mm.node[:, TIER].max():
             system.add(Kswapd(node))
@@ -162,7 +170,7 @@ def first_touch_order(system: System, tenant: Tenant) -> np.ndarray:
         leaves = order.astype(np.int64) >> tenant.feed.shift
         _, first = np.unique(leaves, return_index=True)
         return leaves[np.sort(first)] + tenant.first_page
-    ids = np.concatenate([np.arange(row[VMA_START], row[VMA_END]) for row in system.mm.vma if row[VMA_MEMCG] == tenant.index])
+    ids = np.concatenate([np.arange(row[VMA_START], row[VMA_END]) for row in system.mm.vma if row[VMA_MM] == tenant.index])
     if tenant.workload.scattered and system.fold > 1:
         return np.roll(ids, -typical_start(system, tenant))
     return ids
@@ -185,10 +193,10 @@ def typical_start(system: System, tenant: Tenant) -> int:
     return int(starts[int(np.argmin(np.abs(share - top / n)))])
 
 
-def top_pages(system: System, memcg: int | None = None) -> int:
-    """4 KiB pages resident on the top tier, of one memcg or of all."""
+def top_pages(system: System, tenant: int | None = None) -> int:
+    """4 KiB pages resident on the top tier, of one tenant or of all."""
     total = 0
-    rows = system.mm.vma if memcg is None else system.mm.vma[system.mm.vma[:, VMA_MEMCG] == memcg]
+    rows = system.mm.vma if tenant is None else system.mm.vma[system.mm.vma[:, VMA_MM] == tenant]
     for first, last, order in rows[:, [VMA_START, VMA_END, VMA_ORDER]]:
         node = system.mm.pte[first:last] & NODE_MASK
         total += int(np.isin(node, system.machine.top_nodes).sum()) << order

@@ -63,6 +63,7 @@ class Feed:
         self._truth: dict[tuple[int, ...], np.ndarray] = {}
         self._young: float | None = None
         self._best: dict[int, np.ndarray] = {}
+        self.taps: list[Any] = []  # of the run that uses this stream now
 
     def _fill(self, out: np.ndarray, first: int) -> None:
         self.stream.fill(out, first)
@@ -75,6 +76,8 @@ class Feed:
         if not self.keep:
             count = min(last - first, self.chunk)
             if not (self.ready <= first and first + count <= self.ready + self.held):
+                for tap in self.taps:
+                    tap.catch_up()
                 self.ready, self.held = first, min(self.chunk, self.layout.accesses - first)
                 self._fill(self.words[: self.held], first)
             start = first - self.ready
@@ -87,6 +90,11 @@ class Feed:
         if self.chunk < CHUNK:
             count = min(count, self.chunk)
         return self.words[first:], count
+
+    def served(self, first: int, last: int) -> np.ndarray:
+        """Words `first` .. `last` - 1, still in the buffer: taps catch up before it is filled anew."""
+        start = 0 if self.keep else self.ready
+        return self.words[first - start : last - start]
 
     def windows(self) -> int:
         """Number of truth windows in the run."""
@@ -172,6 +180,7 @@ def _shared_feed(workload: Workload, layout: Layout, chunk: int, beside: list[Fe
     key = (type(workload), tuple(sorted(workload.values.items())), str(workload.content()), layout, chunk)
     if key in _feeds:
         _feeds.move_to_end(key)
+        _feeds[key].taps.clear()
         return _feeds[key]
     old = [each for each, feed in _feeds.items() if feed not in beside]  # the buffers of this run's own must not go round
     while old and (len(_feeds) >= 4 or sum(feed.words.nbytes for feed in _feeds.values()) > 1 << 29):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from klrubench.simulate.truth import mark_windows
 if TYPE_CHECKING:
     from klrubench.machine import Machine
     from klrubench.policy import Policy
+    from klrubench.simulate.system import System
     from klrubench.workload import Workload
 
 
@@ -33,7 +35,15 @@ class Options:
 
 
 def simulate(
-    machine: Machine, workload: Workload, policy: Policy, seed: int, *, duration_s: float, fold: int = 1, options: Options | None = None
+    machine: Machine,
+    workload: Workload,
+    policy: Policy,
+    seed: int,
+    *,
+    duration_s: float,
+    fold: int = 1,
+    options: Options | None = None,
+    watch: Callable[[System], None] | None = None,
 ) -> RunResult:
     """One run.
 
@@ -41,6 +51,7 @@ def simulate(
         seed: 64-bit; the same (machine, workload, policy, seed, duration, fold) gives the same bytes.
         duration_s: the work is what an unloaded all-DRAM machine does in that time.
         fold: full-size pages a simulated page (1/scale).
+        watch: told the system before its first touch, to add instruments of its own.
     Raises:
         CapacityError, ScaleError: the run cannot be built. ConservationError: a law does not hold at its end.
     """
@@ -52,6 +63,8 @@ def simulate(
         mark_windows(system)
     instruments = Instruments(system, top_pages(system))
     policy.start(system)
+    if watch is not None:
+        watch(system)
     system.run()
     check_memory(system.mm)
     policy.finished(system)

@@ -9,7 +9,7 @@ import numpy as np
 from klrubench.engine.bits import ACCESSED, ACTIVE, DIRTY
 from klrubench.engine.jit import njit
 from klrubench.errors import CapacityError
-from klrubench.mm.lru import folio_nr_pages, lru_add
+from klrubench.mm.lru import folio_nr_pages, is_classic, lru_add
 from klrubench.mm.migrate import alloc_frame
 from klrubench.mm.state import FREE, PGALLOC_SPILL, WMARK_LOW, WMARK_MIN
 
@@ -38,7 +38,7 @@ def allocate(mm, order, zonelist):
         frame = alloc_frame(mm, chosen, pages)
         mm.pfn[page], mm.frame_page[frame] = frame, page
         mm.pte[page] = np.uint8(chosen) | np.uint8(ACCESSED | DIRTY)
-        mm.folio[page] = np.uint8(ACTIVE)
+        mm.folio[page] = np.uint8(0 if is_classic(mm) else ACTIVE)  # lru_gen_in_fault; the classic LRU starts on the inactive list
         lru_add(mm, page, False)
     return 0
 

@@ -41,6 +41,13 @@ class Until:
     ps: int
 
 
+@dataclass(frozen=True)
+class Hrtimer:
+    """Yielded by a daemon: sleep so many picoseconds, exactly, after the work is done (usleep_range)."""
+
+    ps: int
+
+
 @dataclass
 class Daemon:
     """A kernel thread, or work done in a tenant's context (`tenant`)."""
@@ -68,6 +75,7 @@ class Scheduler:
         self._events: list[tuple[int, int, int, Any]] = []
         self._order = 0
         self._sleepers: list[Daemon] = []
+        self.taps: list[Any] = []
 
     def _watch(self) -> None:
         """Views of the few words that the loop reads at every stop: a tenth of the price of indexing the arrays."""
@@ -100,6 +108,8 @@ class Scheduler:
         hz = self.machine.hz
         if request is None:
             return ready
+        if isinstance(request, Hrtimer):
+            return ready + request.ps
         if isinstance(request, Sleep):
             jiffies = -(-int(request.ms * hz) // 1000) if request.ms * hz % 1000 else int(request.ms * hz) // 1000
             now = ready * hz // PS_PER_S
@@ -196,6 +206,8 @@ class Scheduler:
         for tenant, touches in zip(self.tenants, before, strict=True):
             if tenant.touches != touches:
                 tenant.used[:] = 1  # lru_gen_use_mm: the address space has run
+        for tap in self.taps:
+            tap.catch_up()
 
     def _advance_alone(self, tenant: Tenant, deadline: int) -> None:
         words = self._words

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +27,11 @@ from klrubench.engine.random import stream_key
 from klrubench.errors import ScaleError
 from klrubench.mm.fault import no_fault
 from klrubench.mm.page_idle import draw_lower
-from klrubench.mm.state import MM_USED, PAGES_EACH, TIER, TIERING, TWO_STEP, WAKE_ON_REFUSE, WINDOW, Mm
+from klrubench.mm.mglru.trylock import set_trylock_miss
+from klrubench.mm.state import LRU_GEN_LACKS, MM_MEMCG, MM_RAN, NODE_KEY, PAGES_EACH, STATS, TIER, TIERING, TWO_STEP, WAKE_ON_REFUSE, WINDOW, Mm
 from klrubench.simulate.feed import hottest
-from klrubench.simulate.scheduler import PS_PER_MS, PS_PER_S, Daemon, Scheduler, Sleep, Until
+from klrubench.simulate.scheduler import PS_PER_MS, PS_PER_S, Daemon, Hrtimer, Scheduler, Sleep, Until
+from klrubench.simulate.taps import Consume, Sampler, Tap
 from klrubench.simulate.tenant import Tenant
 from klrubench.simulate.truth import top_leaves, window_counts
 
@@ -66,6 +68,8 @@ class System(Scheduler):
         mm.setting[TWO_STEP] = int(machine.kernel_at_least("6.14"))
         mm.setting[WINDOW] = -1
         mm.setting[PAGES_EACH] = fold
+        mm.setting[LRU_GEN_LACKS] = 7 & ~self.sysctls["lru_gen/enabled"]
+        mm.setting[NODE_KEY] = int(stream_key(seed, "demotion target")) >> 1
         top = [k for k in machine.top_nodes if machine.nodes[k].cpus] or list(machine.top_nodes)
         self.default_target = top[0]
 
@@ -99,8 +103,7 @@ class System(Scheduler):
         self.engine_address = self.engine_addresses.ctypes.data
         self._watch()
         for tenant in self.tenants:
-            first = tenant.index * k
-            tenant.used = self.mm.lru[first : first + k, MM_USED]
+            tenant.used = self.mm.mms[tenant.index, MM_RAN : MM_RAN + k]
 
     # --- for policies: time -------------------------------------------------------------------------------------------
     @property
@@ -121,9 +124,17 @@ class System(Scheduler):
         """Sleep to the next timer tick after `ms` (work that hangs on the tick, not on the wheel)."""
         return Sleep(ms, wheel=False)
 
+    def sleep_us(self, us: int) -> Hrtimer:
+        """Sleep by a high-resolution timer, exactly (usleep_range)."""
+        return Hrtimer(us * PS_PER_MS // 1000)
+
     def until_ms(self, ms: float) -> Until:
         """Sleep until a time in ms, rounded by the timer wheel; returns at once if it has passed."""
         return Until(int(ms * PS_PER_MS))
+
+    def until_ps(self, ps: int) -> Until:
+        """Sleep until a time in ps, rounded by the timer wheel; returns at once if it has passed."""
+        return Until(ps)
 
     def timer_ms(self, ms: float) -> int:
         """Length in ms of a wheel sleep of `ms` that starts on a tick."""
@@ -158,6 +169,10 @@ class System(Scheduler):
         self.mm.setting[WAKE_ON_REFUSE] = tiering or wake
         self.balance_to_promo = tiering or wake
 
+    def set_trylock_miss(self, share: float) -> None:
+        """Let a share of all try-locks of page-table walks miss (those of scanners and of aging)."""
+        set_trylock_miss(self.mm, share, int(stream_key(self.seed, "try-locks")) >> 1)
+
     # --- for policies: mechanisms and threads -------------------------------------------------------------------------
     def add(self, mechanism: Any) -> Any:
         """Attach a mechanism; its metadata, bounds and gauges are read from it."""
@@ -191,11 +206,23 @@ class System(Scheduler):
         """A random generator of this run's seed for one use."""
         return np.random.Generator(np.random.PCG64(int(stream_key(self.seed, name))))
 
-    def lruvecs(self, tier: str = "lower") -> Iterator[Lruvec]:
-        """lruvecs of all memcgs, node by node: of the `lower` tiers or of the `top` one."""
+    @property
+    def memcgs(self) -> list[str]:
+        """Names of the memcgs: what their tenants call it, or the name of the only one."""
+        names: dict[int, str] = {}
+        for tenant in self.tenants:
+            names.setdefault(int(self.mm.mms[tenant.index, MM_MEMCG]), tenant.workload.memcg or tenant.name)
+        return [names[memcg] for memcg in sorted(names)]
+
+    def vmstat(self, name: str) -> int:
+        """A counter of /proc/vmstat, in simulated pages or events."""
+        return int(self.mm.stat[STATS.index(name)])
+
+    def lruvecs(self, tier: str = "lower", memcgs: Sequence[int] | None = None) -> Iterator[Lruvec]:
+        """lruvecs of all memcgs, or of some, node by node: of the `lower` tiers or of the `top` one."""
         for node in range(len(self.mm.node)):
             if (self.mm.node[node, TIER] > 0) == (tier == "lower"):
-                for memcg in range(self.n_memcgs):
+                for memcg in range(self.n_memcgs) if memcgs is None else memcgs:
                     yield Lruvec(memcg, node, memcg * len(self.mm.node) + node)
 
     def random_lower_pages(self, rng: np.random.Generator, n: int) -> np.ndarray:
@@ -233,6 +260,18 @@ class System(Scheduler):
         self.fault_words[:] = handler.address, context.ctypes.data
         self.fault_ctx, self.fault_spent = context, spent_ps
 
+    def tap(self, tenant: Tenant, consume: Consume) -> None:
+        """Let hardware of mm/ (a device that sees each request) read a tenant's touches once they are served; see `taps.py`."""
+        tap = Tap(tenant, consume)
+        self.taps.append(tap)
+        tenant.feed.taps.append(tap)
+
+    def sampler(self, tenant: Tenant, period: int, name: str) -> Sampler:
+        """Hardware samples of a tenant, one touch in `period`: `take()` gives those since the last call."""
+        sampler = Sampler(tenant, period, self.seed, name)
+        self.tap(tenant, sampler.consume)
+        return sampler
+
     def at_touch(self, number: int, action: Callable[[], None], tenant: int = 0) -> None:
         """Call `action` when a tenant (the first) has made so many touches (oracles, phases, instruments)."""
         self._order += 1
@@ -259,13 +298,13 @@ class System(Scheduler):
         huge = (int(pages) - int(folios)) // 511
         self.charge(**{cost: int(folios) - huge, "migrate_2m": huge})
 
-    def charge_tenant(self, tenant: Tenant, **counts: int) -> float:
-        """Charge work in a tenant's context to one of its threads; returns its ps. `NAME_once` is not scaled."""
+    def charge_tenant(self, tenant: Tenant, under: str = "task_numa_work", **counts: int) -> float:
+        """Charge work in a tenant's context to one of its threads, shown `under` a name; returns its ps. `NAME_once` is not scaled."""
         spent = 0.0
         for name, n in counts.items():
             once = name.endswith("_once")
             spent += self.machine.costs[name.removesuffix("_once")].ns * 1000 * int(n) * (1 if once else self.fold)
-        self.app_ps["task_numa_work"] = self.app_ps.get("task_numa_work", 0.0) + spent
+        self.app_ps[under] = self.app_ps.get(under, 0.0) + spent
         self._stall(tenant, spent / tenant.threads)
         return spent
 

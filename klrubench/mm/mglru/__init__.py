@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from klrubench.engine.bits import PTRS_PER_TABLE
-from klrubench.mm.mglru.aging import begin_pass
+from klrubench.mm.mglru.effects import EFFECTS, repairs
+from klrubench.mm.mglru.mm_list import lru_gen_add_mm, lru_gen_del_mm, next_mm
+from klrubench.mm.mglru.trylock import mmap_lock_missed
 from klrubench.mm.mglru.walk import (
     AGAIN_FULL,
     BATCHED,
@@ -19,34 +21,44 @@ from klrubench.mm.mglru.walk import (
     NEXT,
     PMDS,
     REACH,
+    REPAIRS,
     REPORTED,
     SEQ,
     SLOTS,
+    TABLE_FAST,
     TABLE_TOTAL,
     TABLE_YOUNG,
     YOUNG,
     walk_mm,
 )  # fmt: skip
-from klrubench.mm.state import MAX_SEQ, PTESCAN_FAST, PTESCAN_PMDS, PTESCAN_SLOTS, PTESCAN_YOUNG
+from klrubench.mm.state import MAX_SEQ, NO_MM, PTESCAN_FAST, PTESCAN_PMDS, PTESCAN_SLOTS, PTESCAN_YOUNG
 
 if TYPE_CHECKING:
     from klrubench.simulate import Lruvec, System
 
-__all__ = ["WalkObject", "walk"]
+__all__ = ["EFFECTS", "WalkObject", "lru_gen_add_mm", "lru_gen_del_mm", "repairs", "walk"]
 
 MAX_LRU_BATCH = 4096  # generation updates before a visit ends with a flush
 PS_PER_S = 1_000_000_000_000
 
 
 class WalkObject:
-    """The walk state a scanning thread owns. It is zeroed only once a node, so force_scan sticks to later address spaces."""
+    """The walk state a scanning thread owns. It is zeroed only once a node, so force_scan sticks to later address spaces.
 
-    def __init__(self) -> None:
-        self.state = np.zeros(N_WALK, np.int64)
+    Args:
+        effects: side effects of the posted walk that it has: `as_posted`, `clean`, or names joined by `+` (see `effects.py`).
+        filtered: without the effect `bloom`, whether passes have filters of their own or ask none.
+    """
+
+    def __init__(self, effects: str = "as_posted", filtered: bool = True) -> None:
+        self.state, self.repairs = np.zeros(N_WALK, np.int64), repairs(effects, filtered)
+        self.visited = 0  # PTEs (simulated) since it was made
+        self.zero()
 
     def zero(self) -> None:
         """What klruscand does after each node."""
         self.state[:] = 0
+        self.state[REPAIRS] = self.repairs
 
 
 def need_resched(system: System) -> bool:
@@ -55,34 +67,45 @@ def need_resched(system: System) -> bool:
     return waiting and system.current.spent_ps * system.machine.hz >= PS_PER_S
 
 
-def walk(system: System, lruvec: Lruvec, batch: int, walker: WalkObject, posted: bool = True) -> Iterator[np.ndarray | None]:
-    """lru_gen_scan_lruvec: walk the address spaces of a memcg, yield page ids found young on the lruvec's node.
+def walk(system: System, lruvec: Lruvec, batch: int, walker: WalkObject) -> Iterator[np.ndarray | None]:
+    """lru_gen_scan_lruvec: walk the address spaces of a memcg one after the other, yield page ids found young on the lruvec's node.
 
     Yields a u32 array at each flush (a full batch of `batch` pages; 4096 generation updates or need_resched() at a 1 GiB boundary;
     the end of an address space) and `None` at other 1 GiB boundaries, so that the caller can let time pass. Costs are charged to
-    the calling thread.
+    the calling thread. What is left of an address space is dropped for the pass when reclaim makes a new generation meanwhile.
 
     Args:
         batch: pages collected before a flush, full size (scaled here).
-        posted: keep the posted resume behaviour (a batch that fills exactly at a table's end loses the rest of the pass).
     Source: patch "mm: mglru: generalize page table walk", 20250910235121.2544928-2-kinseyho@google.com.
     """
     mm, state, row = system.mm, walker.state, lruvec.index
     out = np.empty(system.scaled(batch, "batch"), np.uint32)
-    state[SEQ] = seq = int(mm.lru[row, MAX_SEQ])
-    if not begin_pass(mm, row, seq, state, True):
-        return
-    state[[NEXT, BATCHED, REPORTED, TABLE_YOUNG, TABLE_TOTAL]] = 0
+    state[SEQ] = int(mm.lru[row, MAX_SEQ])
     state[REACH] = max(1, CLEARED_TOGETHER * PTRS_PER_TABLE // system.fold) if system.fold > 1 else 0
+    while (space := next_mm(mm, row, lruvec.memcg, lruvec.node, state)) != NO_MM:
+        yield from walk_one(system, lruvec, space, walker, out)
+
+
+def walk_one(system: System, lruvec: Lruvec, space: int, walker: WalkObject, out: np.ndarray) -> Iterator[np.ndarray | None]:
+    """try_walk_mm until the address space is through, with a flush after every partial walk."""
+    mm, state, row = system.mm, walker.state, lruvec.index
     flush_after = max(1, MAX_LRU_BATCH // system.fold)
+    state[[NEXT, BATCHED, REPORTED, TABLE_YOUNG, TABLE_TOTAL, TABLE_FAST]] = 0
+    ended = flushed = True
     while True:
-        state[[SLOTS, FAST, YOUNG, PMDS]] = 0
-        reason = walk_mm(mm, state, lruvec.memcg, row, lruvec.node, posted, out)
-        slots, fast, young, pmds = (int(n) for n in state[[SLOTS, FAST, YOUNG, PMDS]])
-        system.charge(walk_pte=slots - fast - young, walk_fast_pte=fast, walk_young=young, walk_pmd=pmds)
-        mm.stat[[PTESCAN_SLOTS, PTESCAN_FAST, PTESCAN_YOUNG, PTESCAN_PMDS]] += (slots, fast, young, pmds)
-        ended = reason == DONE or int(mm.lru[row, MAX_SEQ]) != seq
-        if ended or reason == AGAIN_FULL or state[BATCHED] >= flush_after or need_resched(system):
+        if flushed:  # the mmap lock is taken anew
+            ended = int(mm.lru[row, MAX_SEQ]) != state[SEQ] or mmap_lock_missed(mm)
+        reason = DONE
+        if not ended:
+            state[[SLOTS, FAST, YOUNG, PMDS]] = 0
+            reason = walk_mm(mm, state, space, row, lruvec.node, out)
+            slots, fast, young, pmds = (int(n) for n in state[[SLOTS, FAST, YOUNG, PMDS]])
+            walker.visited += slots
+            system.charge(walk_pte=slots - fast - young, walk_fast_pte=fast, walk_young=young, walk_pmd=pmds)
+            mm.stat[[PTESCAN_SLOTS, PTESCAN_FAST, PTESCAN_YOUNG, PTESCAN_PMDS]] += (slots, fast, young, pmds)
+            ended = reason == DONE
+        flushed = ended or reason == AGAIN_FULL or state[BATCHED] >= flush_after or need_resched(system)
+        if flushed:
             yield out[: int(state[REPORTED])]
             state[[REPORTED, BATCHED]] = 0
         else:

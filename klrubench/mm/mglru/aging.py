@@ -6,56 +6,45 @@ There is no periodic aging: without pressure max_seq stands still.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from klrubench.engine.bits import GEN_MASK, REFERENCED, WORKINGSET
-from klrubench.engine.jit import njit_inline
+from klrubench.engine.jit import njit, njit_inline
 from klrubench.mm.lru import list_add, list_del, list_head, set_generation
-from klrubench.mm.mglru.bloom import bloom_reset
-from klrubench.mm.mglru.walk import DONE, FORCE, SEQ, SLOTS, YOUNG, walk_at
+from klrubench.mm.mglru.mm_list import iterate_mm_list, iterate_mm_list_nowalk
+from klrubench.mm.mglru.trylock import missed
+from klrubench.mm.mglru.walk import DONE, FORCE, NEXT, SEQ, SLOTS, WRAPPED, YOUNG, walk_at
 from klrubench.mm.state import (
+    BORN_MS,
+    LRU_GEN_LACKS,
+    LRU_GEN_MM_WALK,
     MAX_NR_GENS,
     MAX_SEQ,
     MAX_SEQ_ADVANCES,
     MIN_NR_GENS,
     MIN_SEQ_ANON,
+    MIN_SEQ_FILE,
     MM_SEQ,
-    MM_USED,
-    MM_WALKED,
+    NO_MM,
+    NOW_MS,
     NR_PAGES,
     PGAGING_PTE,
     PGAGING_YOUNG,
     PGCARRIED,
     TWO_STEP,
 )  # fmt: skip
+from klrubench.mm.table import mm_at
+
+if TYPE_CHECKING:
+    from klrubench.mm.state import Mm
 
 
 @njit_inline
 def generation_pages(mm, lruvec, seq, file):
     """Pages counted in a generation."""
     return mm.lru[lruvec, NR_PAGES + (seq % MAX_NR_GENS) * 2 + file]
-
-
-@njit_inline
-def begin_pass(mm, lruvec, seq, walk, callback):
-    """iterate_mm_list for a memcg with one address space: False if there is nothing to walk.
-
-    The caller that sees the list wrap advances mm_state.seq; a caller at or behind it has nothing to do, unless it comes with a
-    callback (patch 1/2 takes that check away). An address space that did not run since the last walk is skipped.
-    """
-    row = mm.lru[lruvec]
-    if not callback and seq <= row[MM_SEQ]:
-        return False
-    first = not row[MM_WALKED]
-    if first:
-        walk[FORCE] = 1
-    row[MM_WALKED] = 1
-    row[MM_SEQ] += 1
-    walks = row[MM_USED] != 0 or walk[FORCE] != 0
-    row[MM_USED] = 0
-    if walks:
-        bloom_reset(mm, lruvec, seq + 1)
-    return walks
 
 
 @njit_inline
@@ -105,25 +94,44 @@ def inc_max_seq(mm, lruvec):
         if row[MAX_SEQ] - row[MIN_SEQ_ANON + file] + 1 == MAX_NR_GENS:
             inc_min_seq(mm, lruvec, file)
     row[MAX_SEQ] += 1
+    row[BORN_MS + row[MAX_SEQ] % MAX_NR_GENS] = mm.setting[NOW_MS]
     mm.stat[MAX_SEQ_ADVANCES] += 1
 
 
 @njit_inline
+def walk_list(mm, lruvec, memcg, node, walk):
+    """Walk the address spaces of a memcg that are left to this walker; True if it came to the end of the list."""
+    nothing = np.empty(0, np.uint32)
+    while True:
+        space = iterate_mm_list(mm, lruvec, memcg, node, walk, False)
+        if space == NO_MM:
+            return walk[WRAPPED] != 0
+        walk[NEXT] = 0
+        if not missed(mm):
+            while walk_at(mm.address, walk, space, lruvec, node, nothing) != DONE:
+                pass
+
+
+@njit_inline
 def try_to_inc_max_seq(mm, lruvec, memcg, node, force_scan, walk):
-    """One aging pass of a lruvec: walk, then a new generation. False if a pass for this sequence was already made."""
+    """One aging pass of a lruvec: walk, then a new generation. False if a pass for this sequence was already made.
+
+    Where lru_gen/enabled lacks 2 nothing is walked: the new generation comes all the same.
+    """
     walk[:] = 0
     walk[SEQ] = mm.lru[lruvec, MAX_SEQ]
     walk[FORCE] = force_scan
-    if mm.lru[lruvec, MAX_SEQ] <= mm.lru[lruvec, MM_SEQ]:
+    if walk[SEQ] <= mm.lru[lruvec, MM_SEQ]:
         return False
-    if begin_pass(mm, lruvec, mm.lru[lruvec, MAX_SEQ], walk, False):
-        nothing = np.empty(0, np.uint32)
-        while walk_at(mm.address, walk, memcg, lruvec, node, True, nothing) != DONE:
-            pass
+    if mm.setting[LRU_GEN_LACKS] & LRU_GEN_MM_WALK:
+        ended = iterate_mm_list_nowalk(mm, lruvec, walk)
+    else:
+        ended = walk_list(mm, lruvec, memcg, node, walk)
     mm.stat[PGAGING_PTE] += walk[SLOTS] - walk[YOUNG]  # PTEs of other nodes included, accessed or not
     mm.stat[PGAGING_YOUNG] += walk[YOUNG]
-    inc_max_seq(mm, lruvec)
-    return True
+    if ended:
+        inc_max_seq(mm, lruvec)
+    return ended
 
 
 @njit_inline
@@ -154,3 +162,24 @@ def should_run_aging(mm, lruvec):
     return young * MIN_NR_GENS > total or old * (MIN_NR_GENS + 2) < total
 
 
+
+
+DONE_OK, ERANGE, EEXIST = 0, -34, -17
+
+
+@njit
+def _run_aging(address, lruvec, memcg, node, force_scan, walk):
+    mm = mm_at(address)
+    row = mm.lru[lruvec]
+    full = min(row[MIN_SEQ_ANON], row[MIN_SEQ_FILE]) + MAX_NR_GENS - 1 <= row[MAX_SEQ]
+    if not mm.setting[TWO_STEP] and not force_scan and full:
+        return ERANGE
+    return DONE_OK if try_to_inc_max_seq(mm, lruvec, memcg, node, force_scan, walk) else EEXIST
+
+
+def run_aging(mm: Mm, lruvec: int, memcg: int, node: int, force_scan: bool, walk: np.ndarray) -> int:
+    """The debugfs command "+ memcg node max_seq": 0, EEXIST (a pass for this sequence was made already) or ERANGE.
+
+    Up to 6.13 an unforced command is refused with ERANGE while four generations exist.
+    """
+    return int(_run_aging(mm.address, lruvec, memcg, node, force_scan, walk))

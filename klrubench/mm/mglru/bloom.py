@@ -2,7 +2,7 @@
 
 Source: get_item_key, test_bloom_filter, update_bloom_filter, reset_bloom_filter (mm/vmscan.c). 2^15 bits (times the scale), two hashes
 cut out of one. A filter that was never allocated answers "present". Where the kernel hashes the PMD entry's address, the number of
-the PTE table is hashed here.
+the PTE table is hashed here. `own` chooses the pair that a scanner may have beside the kernel's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from klrubench.engine.jit import njit_inline
-from klrubench.mm.state import BLOOM_A
+from klrubench.mm.state import BLOOM_A, BLOOM_OWN_A
 
 NR_BLOOM_FILTERS = 2
 BLOOM_FILTER_SHIFT = 15
@@ -27,29 +27,38 @@ def bloom_keys(table, mask):
 
 
 @njit_inline
-def bloom_test(mm, lruvec, seq, table):
-    """Whether the filter of a sequence number may hold the table."""
+def bloom_place(mm, lruvec, seq, own):
+    """Where the filter of a sequence number stands: (column of `lru` that says it exists, row of `bloom`)."""
     which = seq % NR_BLOOM_FILTERS
-    if not mm.lru[lruvec, BLOOM_A + which]:
+    if own:
+        return BLOOM_OWN_A + which, (len(mm.lru) + lruvec) * NR_BLOOM_FILTERS + which
+    return BLOOM_A + which, lruvec * NR_BLOOM_FILTERS + which
+
+
+@njit_inline
+def bloom_test(mm, lruvec, seq, table, own):
+    """Whether the filter of a sequence number may hold the table."""
+    exists, row = bloom_place(mm, lruvec, seq, own)
+    if not mm.lru[lruvec, exists]:
         return True
-    bits = mm.bloom[lruvec * NR_BLOOM_FILTERS + which]
+    bits = mm.bloom[row]
     a, b = bloom_keys(table, np.uint64(len(bits) - 1))
     return bits[a] != 0 and bits[b] != 0
 
 
 @njit_inline
-def bloom_update(mm, lruvec, seq, table):
+def bloom_update(mm, lruvec, seq, table, own):
     """Add a table to the filter of a sequence number, if that filter exists."""
-    which = seq % NR_BLOOM_FILTERS
-    if mm.lru[lruvec, BLOOM_A + which]:
-        bits = mm.bloom[lruvec * NR_BLOOM_FILTERS + which]
+    exists, row = bloom_place(mm, lruvec, seq, own)
+    if mm.lru[lruvec, exists]:
+        bits = mm.bloom[row]
         a, b = bloom_keys(table, np.uint64(len(bits) - 1))
         bits[a] = bits[b] = 1
 
 
 @njit_inline
-def bloom_reset(mm, lruvec, seq):
+def bloom_reset(mm, lruvec, seq, own):
     """Allocate or zero the filter of a sequence number (a pass does this when it takes its first mm)."""
-    which = seq % NR_BLOOM_FILTERS
-    mm.lru[lruvec, BLOOM_A + which] = 1
-    mm.bloom[lruvec * NR_BLOOM_FILTERS + which][:] = 0
+    exists, row = bloom_place(mm, lruvec, seq, own)
+    mm.lru[lruvec, exists] = 1
+    mm.bloom[row][:] = 0

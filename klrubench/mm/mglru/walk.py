@@ -3,7 +3,8 @@
 Sources: walk_mm, walk_pud_range, walk_pmd_range, walk_pmd_range_locked, walk_pte_range, suitable_to_scan (mm/vmscan.c);
 "mm: mglru: generalize page table walk", 20250910235121.2544928-2-kinseyho@google.com.
 Cost follows the slots visited: 512 for each table whose PMD is young, however few of its pages are.
-Not modelled here: try-lock misses, memory-notifier users, VMAs that the walk must skip (all VMAs here are anonymous or plain file).
+Not modelled here: memory-notifier users, VMAs that the walk must skip (all VMAs here are anonymous or plain file), the try-lock of the
+PMD table (that of PTE tables is).
 """
 
 from __future__ import annotations
@@ -16,16 +17,20 @@ from klrubench.engine.bits import (
     ACCESSED,
     ACCESSED_WORD,
     GEN_MASK,
+    IDLE,
     NODE_MASK,
     PMD_OLD,
     PMD_OLD_WORD,
     PUD_SHIFT,
     TABLE_SHIFT,
 )  # fmt: skip
+from klrubench.engine.bits import YOUNG as PG_YOUNG
 from klrubench.engine.jit import njit, njit_inline
 from klrubench.mm.lru import folio_update_gen
 from klrubench.mm.mglru.bloom import bloom_test, bloom_update
-from klrubench.mm.state import VMA_END, VMA_MEMCG, VMA_ORDER, VMA_START
+from klrubench.mm.mglru.effects import BLOOM, EDGE, PMD, RESUME, STEAL, UNFILTERED
+from klrubench.mm.mglru.trylock import missed
+from klrubench.mm.state import LRU_GEN_CORE, LRU_GEN_LACKS, LRU_GEN_NONLEAF_YOUNG, TWO_STEP, VMA_END, VMA_MM, VMA_ORDER, VMA_START
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
@@ -37,8 +42,9 @@ DENSE_SHARE = 8  # a table is dense when young * 8 >= slots visited (one young P
 
 # int64 state of a walk object
 (
-    NEXT, FORCE, SEQ, BATCHED, TABLE_YOUNG, TABLE_TOTAL, REPORTED, SLOTS, FAST, YOUNG, PMDS, LOST, REACH, N_WALK,
-) = range(14)  # fmt: skip
+    NEXT, FORCE, SEQ, BATCHED, TABLE_YOUNG, TABLE_TOTAL, TABLE_FAST, REPORTED, SLOTS, FAST, YOUNG, PMDS, LOST, REACH, REPAIRS, OWN_FILTER_SEQ,
+    WRAPPED, N_WALK,
+) = range(18)  # fmt: skip
 # why a visit ended
 DONE, AGAIN_FULL, AGAIN_VISIT = range(3)
 
@@ -58,16 +64,24 @@ def clear_table_young(mm, table):
 
 
 @njit_inline
-def report_young(mm, walk, page, lruvec, node, out):
+def report_young(mm, walk, page, lruvec, out, saves):
     """An accessed entry of this node: clear it, update the generation, report the page if there is room to."""
     mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
     walk[YOUNG] += 1
     walk[BATCHED] += folio_update_gen(mm, page, lruvec)
+    if saves:
+        mm.folio[page] = (mm.folio[page] | np.uint8(PG_YOUNG)) & np.uint8(0xFF ^ IDLE)
     if len(out) > 0:
         out[walk[REPORTED]] = page
         walk[REPORTED] += 1
         return walk[REPORTED] == len(out)
     return False
+
+
+@njit_inline
+def walked_node(mm, node):
+    """The node whose pages a walk takes: none (-1) where lru_gen/enabled lacks 1, for no folio is on an MGLRU list then."""
+    return np.int64(-1) if mm.setting[LRU_GEN_LACKS] & LRU_GEN_CORE else np.int64(node)
 
 
 @njit_inline
@@ -91,15 +105,17 @@ def next_accessed(mm, page, last):
 def pte_pass(mm, walk, first, last, lruvec, node, out):
     """Visit the PTEs of ids first .. last - 1 (one table); returns the id to go on with, `last` if through."""
     page = next_accessed(mm, first, last)
-    fast, before = np.int64(0), walk[YOUNG]
+    fast, before, wanted = np.int64(0), walk[YOUNG], walked_node(mm, node)
+    saves = walk[REPAIRS] & STEAL != 0
     while page < last:
-        if np.int64(mm.pte[page] & np.uint8(NODE_MASK)) != node or not mm.folio[page] & np.uint8(GEN_MASK):
+        if np.int64(mm.pte[page] & np.uint8(NODE_MASK)) != wanted or not mm.folio[page] & np.uint8(GEN_MASK):
             fast += 1
-        elif report_young(mm, walk, page, lruvec, node, out):
+        elif report_young(mm, walk, page, lruvec, out, saves):
             page += 1
             break
         page = next_accessed(mm, page + 1, last)
     walk[FAST] += fast
+    walk[TABLE_FAST] += fast
     walk[TABLE_YOUNG] += walk[YOUNG] - before
     walk[SLOTS] += page - first
     walk[TABLE_TOTAL] += page - first
@@ -108,9 +124,10 @@ def pte_pass(mm, walk, first, last, lruvec, node, out):
 
 @njit_inline
 def drain(mm, pending, n_pending):
-    """Clear the accessed bits of the pending PMDs."""
+    """Clear the accessed bits of the pending PMDs (those that are to keep theirs stand there inverted)."""
     for k in range(n_pending):
-        clear_table_young(mm, pending[k])
+        if pending[k] >= 0:
+            clear_table_young(mm, pending[k])
     return 0
 
 
@@ -119,16 +136,42 @@ def drain_before(mm, pending, n_pending, page):
     """Clear the accessed bits of pending PMDs that end at or before a page; returns how many still wait."""
     left = 0
     for k in range(n_pending):
-        if (pending[k] + 1) << TABLE_SHIFT <= page:
-            clear_table_young(mm, pending[k])
-        else:
+        table = max(pending[k], ~pending[k])
+        if (table + 1) << TABLE_SHIFT > page:
             pending[left] = pending[k]
             left += 1
+        elif pending[k] >= 0:
+            clear_table_young(mm, table)
     return left
 
 
 @njit_inline
-def walk_tables(mm, walk, first, last, lruvec, node, posted, out):
+def tells_dense(mm, walk, table, lruvec):
+    """Whether the filter that a pass reads lets a table be visited."""
+    if walk[REPAIRS] & BLOOM:
+        return walk[REPAIRS] & UNFILTERED != 0 or bloom_test(mm, lruvec, walk[OWN_FILTER_SEQ], table, True)
+    return bloom_test(mm, lruvec, walk[SEQ], table, False)
+
+
+@njit_inline
+def note_dense(mm, walk, table, lruvec):
+    """Add a table to the filter that a pass writes."""
+    if walk[REPAIRS] & BLOOM:
+        bloom_update(mm, lruvec, walk[OWN_FILTER_SEQ] + 1, table, True)
+    else:
+        bloom_update(mm, lruvec, walk[SEQ] + 1, table, False)
+
+
+@njit_inline
+def end_table(mm, walk, table, lruvec):
+    """After the last slot of a table: the density rule, and counts from 0 for the next one."""
+    if walk[TABLE_YOUNG] * DENSE_SHARE >= walk[TABLE_TOTAL]:
+        note_dense(mm, walk, table, lruvec)
+    walk[TABLE_YOUNG] = walk[TABLE_TOTAL] = walk[TABLE_FAST] = 0
+
+
+@njit_inline
+def walk_tables(mm, walk, first, last, lruvec, node, out):
     """Walk 4 KiB mappings first .. last - 1 inside one 1 GiB visit; True when the batch filled up (NEXT is set).
 
     A full batch resumes at the first pending PMD, up to 64 tables back, whose accessed bit is still set (posted behaviour). A PMD
@@ -137,46 +180,65 @@ def walk_tables(mm, walk, first, last, lruvec, node, posted, out):
     the way back not to shrink with it, a pass would report most pages several times.
     """
     pending = np.empty(PENDING_TABLES + 1, np.int64)
-    n_pending = 0
+    n_pending, first_pending = 0, np.int64(0)
     start = resume = first
-    reach = walk[REACH]
+    reach, repairs, forced = walk[REACH], walk[REPAIRS], walk[FORCE] != 0
+    prunes = not forced and not mm.setting[LRU_GEN_LACKS] & LRU_GEN_NONLEAF_YOUNG
     while start < last:
         table = start >> TABLE_SHIFT
         end = min(last, (table + 1) << TABLE_SHIFT)
         walk[PMDS] += 1
-        if not walk[FORCE]:
+        waits = alone = False
+        if prunes:
             if not table_young(mm, table):
                 start = end
                 continue
             if reach and n_pending:
                 resume += (start - resume) // reach * reach
                 n_pending = drain_before(mm, pending, n_pending, resume)
-            if n_pending and table - pending[0] > PENDING_TABLES:
-                clear_table_young(mm, table)
+                first_pending = max(pending[0], ~pending[0])
+            if n_pending and table - first_pending > PENDING_TABLES:
+                alone = True
+                if not repairs & PMD:
+                    clear_table_young(mm, table)
                 n_pending = drain(mm, pending, n_pending)
             else:
                 if n_pending == 0:
-                    resume = start
-                pending[n_pending] = table
+                    resume, first_pending = start, table
+                waits = True
+                pending[n_pending] = ~table if repairs & PMD else table
                 n_pending += 1
-            if not bloom_test(mm, lruvec, walk[SEQ], table):
-                start = end
-                continue
+        if not forced and not tells_dense(mm, walk, table, lruvec):
+            start = end
+            continue
+        if missed(mm):  # 6.14+ calls a table suitable whose lock it did not get
+            if mm.setting[TWO_STEP]:
+                note_dense(mm, walk, table, lruvec)
+            start = end
+            continue
         stopped = pte_pass(mm, walk, start, end, lruvec, node, out)
         full = len(out) > 0 and walk[REPORTED] == len(out)
-        if full and n_pending == 0 and stopped < end:
+        if full and stopped < end and (n_pending == 0 or repairs & RESUME):
+            drain(mm, pending, n_pending - 1)  # this table's PMD stays young, for the walk has to come back to it
             walk[NEXT] = stopped  # the density counts go on with the table
             return True
-        if walk[TABLE_YOUNG] * DENSE_SHARE >= walk[TABLE_TOTAL]:
-            bloom_update(mm, lruvec, walk[SEQ] + 1, table)
-        walk[TABLE_YOUNG] = walk[TABLE_TOTAL] = 0
+        if repairs & PMD and stopped == end and not walk[TABLE_FAST]:
+            if waits:
+                pending[n_pending - 1] = table
+            elif alone:
+                clear_table_young(mm, table)
+        end_table(mm, walk, table, lruvec)
         if full:
-            if reach and n_pending:
-                resume += (stopped - 1 - resume) // reach * reach
-            walk[NEXT] = resume if n_pending else end
-            if n_pending == 0 and posted:  # the resume address is rejected: the rest of this address space is lost for the pass
-                walk[NEXT] = -1
-                walk[LOST] += 1
+            if n_pending == 0:
+                walk[NEXT] = end
+                if not repairs & EDGE:  # the resume address is rejected: the rest of this address space is lost for the pass
+                    walk[NEXT] = -1
+                    walk[LOST] += 1
+            elif repairs & RESUME:
+                drain(mm, pending, n_pending)
+                walk[NEXT] = end
+            else:
+                walk[NEXT] = resume + ((stopped - 1 - resume) // reach * reach if reach else 0)
             return True
         start = end
     drain(mm, pending, n_pending)
@@ -186,33 +248,35 @@ def walk_tables(mm, walk, first, last, lruvec, node, posted, out):
 @njit_inline
 def walk_huge(mm, walk, first, last, lruvec, node, out):
     """Walk PMD-mapped 2 MiB pages: one accessed bit, one report each; the Bloom filter is not asked."""
+    wanted, saves = walked_node(mm, node), walk[REPAIRS] & STEAL != 0
     for page in range(first, last):
         state = mm.pte[page]
         walk[SLOTS] += 1
         if not state & np.uint8(ACCESSED):
             continue
-        if np.int64(state & np.uint8(NODE_MASK)) != node or not mm.folio[page] & np.uint8(GEN_MASK):
+        if np.int64(state & np.uint8(NODE_MASK)) != wanted or not mm.folio[page] & np.uint8(GEN_MASK):
             walk[FAST] += 1
             continue
-        if report_young(mm, walk, page, lruvec, node, out):
+        if report_young(mm, walk, page, lruvec, out, saves):
             walk[NEXT] = page + 1
             return True
     return False
 
 
 @njit_inline
-def visit(mm, walk, memcg, lruvec, node, posted, out):
+def visit(mm, walk, space, lruvec, node, out):
     """Continue the walk of one address space from walk[NEXT] to the end of a 1 GiB visit, a full batch, or its end.
 
     Args:
-        walk: i64 [N_WALK], zeroed for a new address space but for FORCE, SEQ and REACH.
+        walk: i64 [N_WALK], zeroed for a new address space but for FORCE, SEQ, REACH, REPAIRS and OWN_FILTER_SEQ.
+        space: number of the address space.
         out: u32 batch of page ids found young on `node` (empty: nothing is reported, as in aging).
     Returns:
         DONE, AGAIN_FULL (flush, then call again) or AGAIN_VISIT (call again after letting others run).
     """
     for v in range(len(mm.vma)):
         row = mm.vma[v]
-        if row[VMA_MEMCG] != memcg or row[VMA_END] <= walk[NEXT]:
+        if row[VMA_MM] != space or row[VMA_END] <= walk[NEXT]:
             continue
         huge = row[VMA_ORDER] == TABLE_SHIFT
         shift = TABLE_SHIFT if huge else PUD_SHIFT
@@ -221,7 +285,7 @@ def visit(mm, walk, memcg, lruvec, node, posted, out):
         if huge:
             full = walk_huge(mm, walk, first, last, lruvec, node, out)
         else:
-            full = walk_tables(mm, walk, first, last, lruvec, node, posted, out)
+            full = walk_tables(mm, walk, first, last, lruvec, node, out)
         if full:
             return DONE if walk[NEXT] < 0 else AGAIN_FULL
         walk[NEXT] = last
@@ -230,11 +294,11 @@ def visit(mm, walk, memcg, lruvec, node, posted, out):
 
 
 @njit
-def walk_at(address, walk, memcg, lruvec, node, posted, out):
+def walk_at(address, walk, space, lruvec, node, out):
     """`visit` on the `Mm` at an address, compiled once for all who walk."""
-    return visit(mm_at(address), walk, memcg, lruvec, node, posted, out)
+    return visit(mm_at(address), walk, space, lruvec, node, out)
 
 
-def walk_mm(mm: Mm, walk: np.ndarray, memcg: int, lruvec: int, node: int, posted: bool, out: np.ndarray) -> int:
+def walk_mm(mm: Mm, walk: np.ndarray, space: int, lruvec: int, node: int, out: np.ndarray) -> int:
     """`visit`, from Python."""
-    return int(walk_at(mm.address, walk, memcg, lruvec, node, posted, out))
+    return int(walk_at(mm.address, walk, space, lruvec, node, out))

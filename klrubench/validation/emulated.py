@@ -1,13 +1,11 @@
-"""The emulated machine of tests/observed, a program that touches what a test says, and ways to watch a system run."""
+"""The emulated machine of the observations, a program that touches what a set-up says, and ways to watch a system run."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,35 +14,28 @@ from klrubench.engine.access import CLOCK, ORIGIN, touch_pmd
 from klrubench.engine.bits import ACCESSED, NODE_MASK
 from klrubench.machine import Machine, load_machine
 from klrubench.mm import Pghot
-from klrubench.mm.state import MM_USED
-from klrubench.simulate import Options
+from klrubench.mm.state import MM_RAN
+from klrubench.policy import Policy
 from klrubench.simulate.build import build
+from klrubench.simulate.loop import Options
 from klrubench.simulate.system import System
 from klrubench.simulate.truth import mark_windows
 from klrubench.study.plugins import find_policy, find_workload
 from klrubench.workload import Layout, Vma, Workload
 
-OBSERVED = Path(__file__).parent / "observed"
 SLOW_PAGES = 262_112  # the slow node of the emulated machine lacks 32 pages of its 1 GiB
 PAGES_PER_GIB = 1 << 18
+TABLE = 512
 NS_PER_INSTRUCTION = 2
 PERIOD_S = 2.048  # of klruscand's passes at 2000 ms and HZ=1000; pass k begins at k * PERIOD_S
+CLASS_PAGES = np.array([4096, 12_288, 49_152])  # hot, warm and cold pages of the hotset workload
+HOTSET_PAGES = 65_536
 
-
-def facts() -> dict[str, dict[str, str]]:
-    """facts.csv by id."""
-    with open(OBSERVED / "facts.csv", newline="") as file:
-        return {row["id"]: row for row in csv.DictReader(file)}
-
-
-def curve(name: str) -> list[dict[str, int]]:
-    """A time line of observed/."""
-    with open(OBSERVED / name, newline="") as file:
-        return [{key: int(value) for key, value in row.items()} for row in csv.DictReader(file)]
+Plan = list[tuple[float, np.ndarray]]
 
 
 def emulated(fast_pages: int = PAGES_PER_GIB, slow_pages: int = SLOW_PAGES, **options: Any) -> Machine:
-    """The emulated machine with nodes of other sizes."""
+    """The emulated machine with nodes of other sizes; `options` as for `load_machine`."""
     machine = load_machine("emulated", **options)
     sizes = (fast_pages, slow_pages)
     nodes = tuple(
@@ -59,16 +50,12 @@ class Script(Workload):
     Args:
         pages: 4 KiB pages, a multiple of 512; the last PTE table belongs to the page touched in between.
         plan: (second, pages): the touches start at that second and follow each other at `rate_hz` a second.
-        values: parameters of any workload, `vmas` apart: (pages) of each mapping.
+        vmas: pages of each mapping.
+        values: parameters of any workload.
     """
 
     def __init__(
-        self,
-        pages: int,
-        plan: list[tuple[float, np.ndarray]],
-        rate_hz: int = 8192,
-        vmas: tuple[int, ...] = (),
-        **values: Any,
+        self, pages: int, plan: Plan, rate_hz: int = 8192, vmas: tuple[int, ...] = (), **values: Any
     ) -> None:
         self.plan, self.rate_hz, self.mappings = plan, rate_hz, vmas or (pages,)
         given = {"placement": "lower", "open_loop": True, "compute_ns": 0.0} | values
@@ -77,7 +64,7 @@ class Script(Workload):
         )
 
     def vmas(self, layout: Layout) -> list[Vma]:
-        """The mappings that the test asked for."""
+        """The mappings that were asked for."""
         return [Vma(pages) for pages in self.mappings]
 
     def content(self) -> str:
@@ -101,10 +88,19 @@ class Script(Workload):
 
 
 def start(
-    policy: Any = "first_touch", workload: Any = "hotset", *, machine: Machine | None = None, duration_s: float = 20,
-    seed: int = 1, fold: int = 1, policy_values: dict[str, Any] | None = None, idle_s: float = 0.0,
-    workload_values: dict[str, Any] | None = None, phases: bool = False, daemon_cpus: str = "spare",
-) -> System:  # fmt: skip
+    policy: str | Policy = "first_touch",
+    workload: str | Workload = "hotset",
+    *,
+    machine: Machine | None = None,
+    duration_s: float = 20,
+    seed: int = 1,
+    fold: int = 1,
+    policy_values: dict[str, Any] | None = None,
+    workload_values: dict[str, Any] | None = None,
+    idle_s: float = 0.0,
+    phases: bool = False,
+    daemon_cpus: str = "spare",
+) -> System:
     """A system whose policy (a name, or an instance) has been started; the program sleeps for `idle_s` first."""
     program = workload if isinstance(workload, Workload) else find_workload(workload)(**(workload_values or {}))
     chosen = find_policy(policy)(**(policy_values or {})) if isinstance(policy, str) else policy
@@ -120,7 +116,7 @@ def start(
     return system
 
 
-def starved(**values: Any) -> Any:
+def starved(**values: Any) -> Policy:
     """klruscand whose kpromoted never runs."""
 
     class Starved(find_policy("klruscand")):  # type: ignore[misc]
@@ -128,7 +124,8 @@ def starved(**values: Any) -> Any:
             self.store = system.add(Pghot(threshold=self.threshold, window_ms=self.window_ms))
             system.daemon("klruscand", self.scan)
 
-    return Starved(**values)
+    made: Policy = Starved(**values)
+    return made
 
 
 def watch(system: System, every_ms: int, look: Callable[[System], Any]) -> list[tuple[float, Any]]:
@@ -144,20 +141,26 @@ def between_passes(system: System, look: Callable[[System], Any]) -> list[Any]:
     return [seen for second, seen in watch(system, 1024, look) if round(second * 1000) % 2048 == 1024]
 
 
-def before_pass(passes: list[int], pages: np.ndarray) -> list[tuple[float, np.ndarray]]:
+def before_pass(passes: list[int], pages: np.ndarray) -> Plan:
     """A plan for `Script` that touches the pages once, a second before each of these passes."""
     return [(number * PERIOD_S - 1, pages) for number in passes]
 
 
+def stat(index: int) -> Callable[[System], int]:
+    """A look at one counter."""
+    return lambda system: int(system.mm.stat[index])
+
+
 def fast_pages(system: System) -> np.ndarray:
     """Whether each page is on node 0."""
-    return (system.mm.pte & NODE_MASK) == 0
+    return np.asarray((system.mm.pte & NODE_MASK) == 0)
 
 
 def on_fast(system: System, classes: np.ndarray) -> tuple[int, int, int]:
     """Pages of each class on node 0."""
     fast = fast_pages(system)[: len(classes)]
-    return tuple(int(np.count_nonzero(fast & (classes == c))) for c in range(3))  # type: ignore[return-value]
+    hot, warm, cold = (int(np.count_nonzero(fast & (classes == c))) for c in range(3))
+    return hot, warm, cold
 
 
 def hotset_classes(system: System) -> np.ndarray:
@@ -169,8 +172,8 @@ def hotset_classes(system: System) -> np.ndarray:
 def touch(system: System, pages: np.ndarray) -> None:
     """Leave the bits that touches of these pages leave, and that the program has run."""
     system.mm.pte[pages] |= np.uint8(ACCESSED)
-    system.mm.lru[:, MM_USED] = 1
-    for first in np.unique(pages // 512) * 512:
+    system.mm.mms[:, MM_RAN:] = 1
+    for first in np.unique(pages // TABLE) * TABLE:
         touch_pmd(system.mm.pte64, int(first))
 
 

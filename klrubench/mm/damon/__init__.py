@@ -1,0 +1,13 @@
+"""DAMON on physical addresses: regions, access checks, interval tuning, and DAMOS schemes that migrate.
+
+Source: mm/damon/{core,paddr,ops-common}.c of Linux 6.12-6.18; samples/damon/mtier.c for the way policies combine it. Not modelled: virtual
+addresses, other operations of DAMOS, several targets a context, rmap walks that fail to lock the folio.
+"""
+
+from __future__ import annotations
+
+from klrubench.mm.damon.damos import Scheme
+from klrubench.mm.damon.kdamond import Kdamond
+from klrubench.mm.damon.tuning import Intervals
+
+__all__ = ["Intervals", "Kdamond", "Scheme"]

@@ -1,0 +1,98 @@
+"""What three passes in a row say of a memcg: how fast its hot pages are touched, how fast its cold ones, and how many are hot.
+
+An accessed bit is set within a gap d with probability p = 1 - e^(-rate d). The shares of pages young in one pass, in two in a row and
+in three are the first three moments of p over the memcg's pages; the two values of p that have the same moments, and their weights,
+stand for its hot and its cold pages (Gauss quadrature with two nodes). Real pages have many rates: the two then lie where the mass is,
+as seen through that gap.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from klrubench.engine.bits import GEN_MASK, NODE_MASK
+from klrubench.mm.state import TIER, VMA_END, VMA_MEMCG, VMA_START
+
+if TYPE_CHECKING:
+    from klrubench.simulate import System
+
+PASSES = 3
+SURE = 3.0  # standard errors by which the spread of p must be beyond chance
+
+
+class Rates(NamedTuple):
+    """Touches a page and second of the hot and the cold pages of a memcg on the lower tiers, and the share that is hot."""
+
+    hot_per_s: float
+    cold_per_s: float
+    hot_share: float
+
+    def best_gap_s(self) -> float:
+        """The gap at which one accessed bit separates the two best: ln(hot / cold) / (hot - cold), 1 / rate where they are equal."""
+        hot, cold = self.hot_per_s, self.cold_per_s
+        return 1 / hot if hot - cold < 1e-6 * hot else math.log(hot / cold) / (hot - cold)
+
+
+def two_rates(once: float, twice: float, thrice: float, pages: int, gap_s: float) -> Rates | None:
+    """The two rates behind the shares of `pages` young in one, two and three passes `gap_s` apart; None: all pages look alike."""
+    spread = twice - once * once
+    if pages == 0 or spread <= SURE * math.sqrt(twice / pages):
+        return None
+    middle = (thrice - once * twice) / spread / 2  # of the two values of p, whose product is
+    product = (once * thrice - twice * twice) / spread
+    half = math.sqrt(max(0.0, middle * middle - product))
+    least = 0.5 / pages  # keeps rates finite
+    hot, cold = (min(max(p, least), 1 - least) for p in (middle + half, middle - half))
+    if hot <= cold:
+        return None
+    share = min(max((once - cold) / (hot - cold), 0.0), 1.0)
+    return Rates(-math.log1p(-hot) / gap_s, -math.log1p(-cold) / gap_s, share)
+
+
+class TwoRates:
+    """Remembers what the last passes over each memcg have found young.
+
+    The kernel needs no memory for that: under a window of less than two gaps, the frequency in pghot's record says it.
+    """
+
+    metadata_bytes = 0
+
+    def attach(self, system: System) -> None:
+        """Nothing has been seen yet."""
+        vma, self.mm = system.mm.vma, system.mm
+        self.lower = np.flatnonzero(system.mm.node[:, TIER] > 0)
+        rows = [vma[vma[:, VMA_MEMCG] == memcg] for memcg in range(len(system.memcgs))]
+        self.span = [slice(int(row[:, VMA_START].min()), int(row[:, VMA_END].max())) for row in rows]
+        self.young: list[list[np.ndarray]] = [[] for _ in rows]
+        self.below: list[list[np.ndarray]] = [[] for _ in rows]
+        self.gaps_s: list[list[float]] = [[] for _ in rows]
+
+    def begin_pass(self, memcg: int, gap_s: float) -> None:
+        """A pass over a memcg begins, `gap_s` after the one before."""
+        span, mm = self.span[memcg], self.mm
+        below = np.isin(mm.pte[span] & NODE_MASK, self.lower) & ((mm.folio[span] & GEN_MASK) != 0)
+        for kept, new in ((self.young, np.zeros(len(below), bool)), (self.below, below), (self.gaps_s, gap_s)):
+            kept[memcg] = [*kept[memcg][1 - PASSES :], new]  # type: ignore[index]
+
+    def add(self, memcg: int, pages: np.ndarray) -> None:
+        """Page ids that the pass has found young."""
+        self.young[memcg][-1][pages.astype(np.int64) - self.span[memcg].start] = True
+
+    def take(self, memcg: int) -> Rates | None:
+        """The rates behind the last `PASSES` passes, which are forgotten; None: too few, or all pages look alike.
+
+        Asked are the leaves that lay on the lower tiers when the first of them began; what has left them since counts as young.
+        """
+        young, below, gaps_s = self.young[memcg], self.below[memcg], self.gaps_s[memcg]
+        self.young[memcg], self.below[memcg], self.gaps_s[memcg] = [], [], []
+        if len(gaps_s) < PASSES:
+            return None
+        asked = below[0]
+        first, second, third = ((now | ~there) & asked for now, there in zip(young, below, strict=True))
+        counts = [np.count_nonzero(each) for each in (first, second, third, first & second, second & third, first & second & third)]
+        pages = max(1, np.count_nonzero(asked))
+        shares = [float(count) / pages for count in (sum(counts[:3]) / 3, sum(counts[3:5]) / 2, counts[5])]
+        return two_rates(*shares, pages, sum(gaps_s) / PASSES)  # type: ignore[arg-type]
