@@ -31,7 +31,6 @@ from klrubench.study.plugins import find_policy
 from klrubench.study.spec import policy_part
 
 RULES = promotion_rules(5000, 60_000, 65_536, 1)
-ALL = 1 << 30
 
 
 def memory(pages: int = 2048, top: int = 1024, huge: int = 0) -> Mm:
@@ -50,12 +49,12 @@ def store(version: str, mm: Mm, fold: int, threshold: int = 1, target: int = 0) 
     return arrays, ranges[1][1]
 
 
-def walk(p: MapArrays, mm: Mm, last: int, budget: int = ALL, now: int = 10, fold: int = 1) -> list[tuple[int, ...]]:
-    """A whole walk of node 1 in steps."""
+def walk(p: MapArrays, mm: Mm, last: int, budget: int = 1 << 30, now: int = 10, fold: int = 1) -> list[tuple[int, ...]]:
+    """A whole walk of node 1 in slices of `budget` records."""
     p.state[1], p.active[1] = (0, -1, 0), 0
-    steps = []
+    steps, price = [], np.array([0, 1, 1, 1, budget], np.int64)
     while p.state[1, 0] < last:
-        steps.append(migrate_ready(p, mm, 1, last, budget, ALL, ALL, now, RULES, fold))
+        steps.append(migrate_ready(p, mm, 1, last, price, now, RULES, fold))
     return steps
 
 
@@ -90,7 +89,7 @@ def test_a_walk_takes_ready_records_in_the_order_of_frames(
     walked = {(f - top) // section for f in frames}
     steps = walk(p, mm, last, budget, fold=fold)
     assert sum(step[1] for step in steps) == len(taken) == mm.stat[KMIGRATED_TAKEN]
-    assert max(step[2] for step in steps) <= budget
+    assert max(step[1] for step in steps) <= budget and all(step[1] == budget for step in steps[:-1])
     assert [page for page in pages if not mm.pte[page] & NODE_MASK] == pages[:room]
     assert (p.record[taken] == 0).all() and int(p.ready.sum()) == len(isolated)
     assert (p.record[[int(mm.pfn[i]) for i in isolated]] & READY).all()
@@ -150,8 +149,8 @@ def test_old_records_are_dropped_by_the_latency_test_as_the_clock_tells() -> Non
         mm = memory()
         p, last = store(version, mm, 128)
         record_pages(p, mm, np.array([3], np.uint32), -1, 128)
-        mm.setting[NOW_MS], p.state[1] = 6128, (0, -1, 0)
-        assert migrate_ready(p, mm, 1, last, ALL, ALL, ALL, 6128, RULES, 1)[1:3] == (1, promoted)
+        mm.setting[NOW_MS] = 6128
+        assert walk(p, mm, last, now=6128)[0][1:3] == (1, promoted)
         assert mm.stat[KMIGRATED_DROPPED] == 1 - promoted
 
 

@@ -334,7 +334,7 @@ def swept(posted: bool, frames: int = 1 << 14) -> Any:
 
 def sweep_all(p: Any, mm: Mm, jiffies: int) -> tuple[int, int, int]:
     """(records seen, folios promoted, refused)."""
-    _, visited, folios, _, refused = v0.sweep(p, mm, 0, 1 << 30, 1 << 30, jiffies, 1)
+    _, visited, folios, _, refused = v0.sweep(p, mm, 0, np.array([0, 0, 0, 0, 1]), jiffies, 1)
     return visited, folios, refused
 
 
@@ -358,12 +358,12 @@ def test_v0_as_its_comments_say_wants_two_sightings_between_two_sweeps() -> None
 
 
 def test_v0_keeps_what_the_gate_refused_until_it_is_two_windows_old() -> None:
-    """And a step of the sweep ends at its limits."""
+    """And a slice of the sweep ends when its time is used up."""
     mm, p = small_memory(top=512), swept(True)
     v0.record_pages(p, mm, np.arange(600, dtype=np.uint32), 0)
-    assert v0.sweep(p, mm, 0, 100, 1 << 30, 500, 1)[2] == 100
+    assert v0.sweep(p, mm, 0, np.array([0, 0, 1, 1, 100]), 500, 1)[2] == 100
     assert sweep_all(p, mm, 500) == (500, 412, 88)
-    at, *_, refused = v0.sweep(p, mm, 0, 100, 8, 1500, 1)
+    at, *_, refused = v0.sweep(p, mm, 0, np.array([0, 1, 1, 1, 8]), 1500, 1)
     assert refused == 8 and at < len(p.order)
     assert sweep_all(p, mm, 10_000) == (88, 0, 88)
     assert sweep_all(p, mm, 10_001) == (88, 0, 0) and mm.stat[KPROMOTED_COLD_OLD] == 88

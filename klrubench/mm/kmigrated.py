@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from klrubench.mm.migrate import slice_ps
 from klrubench.mm.pghot_map import MapPghot, migrate_ready
 
 if TYPE_CHECKING:
     from klrubench.simulate import System
 
 SLEEP_MS = 100
-# Work before others run, as kswapd's: by then it must get its turn, or the gate would turn away too many.
-SLICE_PS = 10_000_000_000
 
 
 class Kmigrated:
@@ -49,13 +48,13 @@ class Kmigrated:
                 yield system.sleep_ms(SLEEP_MS)
 
     def walk(self, system: System) -> Iterator[Any]:
-        """One walk over the node's frames, in slices of 10 ms of its own time."""
+        """One walk over the node's frames, in slices between which others run."""
         pghot, mm, fold = self.pghot, system.mm, system.fold
         first, last = pghot.sections[self.node]
         state = pghot.arrays.state[self.node]
         state[:] = first, -1, 0
         names = ("kmigrated_pfn", "kpromoted_pop", "kpromoted_page", "migrate_2m")
-        price = np.array([*(system.cost_ps(name) for name in names), SLICE_PS // fold], np.int64)
+        price = np.array([*(system.cost_ps(name) for name in names), slice_ps(system)], np.int64)
         while state[0] < last:
             now = system.jiffies
             steps, taken, folios, pages, flushes = migrate_ready(

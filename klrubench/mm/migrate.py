@@ -34,9 +34,11 @@ from klrubench.mm.state import (
     PROMOTED_JUDGED,
     STACK_TOP,
     TIER,
+    VMA_ORDER,
     WAKE_ON_REFUSE,
     WINDOW,
     WMARK_HIGH,
+    WMARK_PROMO,
 )  # fmt: skip
 from klrubench.mm.table import mm_at
 
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from klrubench.simulate import System
 
 PAGE_BYTES = 4096.0
+SLICE_PS = 1_000_000_000, 10_000_000_000  # least and most work of a migrating thread before others run
 FLUSH_FOLIOS = 512  # folios a TLB flush of batched migration (migrate_pages batching, 20230116063057.653862-1)
 
 
@@ -173,6 +176,20 @@ def promote_pages(system: System, pages: np.ndarray, target: int) -> int:
     system.charge(kpromoted_pop=len(pages) - folios)
     system.flush_tlb(folios, FLUSH_FOLIOS)
     return int(folios)
+
+
+def slice_ps(system: System) -> int:
+    """Work, in ps of simulated events, that a thread without a cap of its own does before others run.
+
+    Half of the time that kswapd needs to free what lies between two watermarks of the target: were it not to get its turn
+    by then, the gate would turn away what on a real machine finds room. From 1 to 10 ms, full size.
+    """
+    mark = system.mm.node[system.default_target]
+    refill = int(mark[WMARK_PROMO] - mark[WMARK_HIGH]) * system.cost_ps("kswapd_page")
+    if int(system.mm.vma[:, VMA_ORDER].max()):
+        refill += system.cost_ps("migrate_2m")
+    least, most = (ps // system.fold for ps in SLICE_PS)
+    return max(1, least, min(most, refill // 2))
 
 
 def set_residents(system: System, wanted: np.ndarray, charged: bool) -> None:

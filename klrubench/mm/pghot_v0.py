@@ -22,7 +22,7 @@ import numpy as np
 from klrubench.engine.bits import GEN_MASK
 from klrubench.engine.jit import njit, njit_inline
 from klrubench.engine.pointer import addresses, array_i32, array_i64, table_i64
-from klrubench.mm.migrate import is_toptier, promote
+from klrubench.mm.migrate import is_toptier, promote, slice_ps
 from klrubench.mm.pghot import count_source
 from klrubench.mm.state import (
     KPROMOTED_COLD_OLD,
@@ -44,7 +44,6 @@ GOLDEN_RATIO_64 = 0x61C8864680B583EB
 RECORD_BYTES = 64  # 56 in a kmalloc-64 object
 SLEEP_MS = 1000
 OLD_WINDOWS = 2
-SLICE_PS = 10_000_000_000  # work before others run, as kswapd's: by then it must get its turn
 
 # columns of a record (frequency 0: none) and settings
 FREQ, STAMP, COLUMNS = range(3)
@@ -210,7 +209,7 @@ class SweptPghot:
     def run(self, system: System) -> Iterator[Any]:
         """The thread: every second all lists, whatever is in them."""
         names = ("pghot_list_element", "kpromoted_pop", "kpromoted_page", "migrate_2m")
-        price = np.array([*(system.cost_ps(name) for name in names), SLICE_PS // system.fold], np.int64)
+        price = np.array([*(system.cost_ps(name) for name in names), slice_ps(system)], np.int64)
         while True:
             yield system.sleep_ms(SLEEP_MS)
             system.charge_full(pghot_list_element=HASH_LISTS)

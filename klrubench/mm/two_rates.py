@@ -24,11 +24,11 @@ SURE = 3.0  # standard errors by which the spread of p must be beyond chance
 
 
 class Rates(NamedTuple):
-    """Touches a page and second of the hot and the cold pages of a memcg on the lower tiers, and the share that is hot."""
+    """Touches a page and second of the hot and the cold pages of a memcg on the lower tiers, and how many (leaves) are hot."""
 
     hot_per_s: float
     cold_per_s: float
-    hot_share: float
+    hot_pages: float
 
     def best_gap_s(self) -> float:
         """The gap at which one accessed bit separates the two best: ln(hot / cold) / (hot - cold), 1 / rate where they are equal."""
@@ -48,8 +48,8 @@ def two_rates(once: float, twice: float, thrice: float, pages: int, gap_s: float
     hot, cold = (min(max(p, least), 1 - least) for p in (middle + half, middle - half))
     if hot <= cold:
         return None
-    share = min(max((once - cold) / (hot - cold), 0.0), 1.0)
-    return Rates(-math.log1p(-hot) / gap_s, -math.log1p(-cold) / gap_s, share)
+    share = min(max((once - cold) / (hot - cold), least), 1.0)
+    return Rates(-math.log1p(-hot) / gap_s, -math.log1p(-cold) / gap_s, share * pages)
 
 
 class TwoRates:
@@ -77,9 +77,10 @@ class TwoRates:
         for kept, new in ((self.young, np.zeros(len(below), bool)), (self.below, below), (self.gaps_s, gap_s)):
             kept[memcg] = [*kept[memcg][1 - PASSES :], new]  # type: ignore[index]
 
-    def add(self, memcg: int, pages: np.ndarray) -> None:
-        """Page ids that the pass has found young."""
+    def add(self, memcg: int, pages: np.ndarray) -> bool:
+        """Page ids that the pass has found young; whether there are any."""
         self.young[memcg][-1][pages.astype(np.int64) - self.span[memcg].start] = True
+        return len(pages) > 0
 
     def take(self, memcg: int) -> Rates | None:
         """The rates behind the last `PASSES` passes, which are forgotten; None: too few, or all pages look alike.
