@@ -55,7 +55,7 @@ class Klruscand(Policy):
 
     def scan(self, system):
         walker = mglru.WalkObject(self.side_effects, filtered=self.filter == "own")
-        timers = MemcgTimers(system, self.interval_ms, self.intervals)
+        timers = self.timers = MemcgTimers(system, self.interval_ms, self.intervals)
         while True:
             system.charge_full(pass_fixed=1)
             node = None

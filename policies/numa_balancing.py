@@ -43,7 +43,7 @@ class NumaBalancing(Policy):
         60_000, low=100, high=3_600_000, log=True, help="longest sweep over the memory", origin="scan_period_max_ms"
     )
     cloned: bool = param(
-        False, help="threads begin with scan_delay as their period, as cloned ones do, not with the shortest"
+        True, help="several threads begin with scan_delay as period, as cloned ones do; else with the shortest", origin="init_numa_balancing"
     )
 
     def __init__(self, **values):

@@ -333,17 +333,32 @@ def test_marks_are_on_lower_tier_pages_only_and_each_fault_takes_one_away() -> N
 def test_the_scan_period_stays_without_promotions_and_doubles_with_them() -> None:
     """16 MiB a scan: 17 windows of 58 ms. A full top tier keeps that; successes double it once a sweep up to 3.5 s."""
     stuck = started(
-        machine((1, 1), demotion_enabled=0), 10.0, (still := NumaBalancing(scan_size_mb=16)), placement="first_touch"
+        machine((1, 1), demotion_enabled=0),
+        10.0,
+        (still := NumaBalancing(scan_size_mb=16, cloned=False)),
+        placement="first_touch",
     )
     before = int(stuck.mm.node[0, CAPACITY])
     stuck.run()
     assert stuck.mm.stat[PGPROMOTE_SUCCESS] <= before * 0.2
-    moving = started(machine((9, 1)), 10.0, (doubling := NumaBalancing(scan_size_mb=16)), rate=0.5)
+    moving = started(machine((9, 1)), 10.0, (doubling := NumaBalancing(scan_size_mb=16, cloned=False)), rate=0.5)
     moving.run()
     assert moving.mm.stat[PGPROMOTE_SUCCESS] > 10_000
     assert still.periods(stuck.tenants[0]) == (1000 // 17, 60_000 // 17)
     assert abs(still.scans - 9000 / 59) < 10
     assert doubling.scans < still.scans / 2
+
+
+@pytest.mark.parametrize(("threads", "cloned", "first_ms"), [(6, True, 1000), (6, False, 59), (1, True, 61)])
+def test_cloned_threads_begin_with_the_scan_delay(threads: int, cloned: bool, first_ms: int) -> None:
+    """Until a sweep's first accounted fault, and there is none where nothing can be promoted."""
+    full = machine((1, 1), demotion_enabled=0)
+    mechanism = NumaBalancing(scan_size_mb=16, cloned=cloned)
+    system = started(full, 10.0, mechanism, placement="first_touch", threads=threads, rate=0.3)
+    system.mm.node[0, WMARK_HIGH] = 1 << 20  # the gate lets nothing through
+    system.run()
+    assert system.mm.stat[PGPROMOTE_SUCCESS] == 0
+    assert mechanism.scans == pytest.approx(9000 / first_ms, rel=0.1)
 
 
 def test_the_handler_accounts_a_fault_to_the_memcg_of_its_page() -> None:

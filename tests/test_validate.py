@@ -87,7 +87,9 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert told["clock"] and told["summary"]["failed"] == []
 
 
-def test_an_unexpected_difference_ends_with_1(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_difference_ends_with_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     wrong = replace(load_checks()["bloom_threshold"], run=lambda: finding("it", same("tables", 64, 63)))
     monkeypatch.setitem(load_checks(), "bloom_threshold", wrong)
     assert run(["validate", "--only", "bloom_threshold"]) == 1

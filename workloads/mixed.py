@@ -19,14 +19,14 @@ class _Idle(Zipf):
 
 
 class Mixed(Workload):
-    """`kv`: a key-value store that is always busy, on 3/8 of the memory, `rate` touches a page and second.
+    """`kv`: a key-value store that is always busy, on 3/8 of the memory, at `rate`.
 
-    `gups`: random updates on 2/8, at five times that rate: at 2 s nearly every page of it is young. `idle`: Zipf over 3/8 at `rate`
-    while it is awake, 10 s of each minute. Each has a third of the threads, its own pages, stream and memcg; they start
-    together and share nodes, bandwidth and kernel threads. An interval that suits one of them does not suit the others.
+    `gups`: random updates on 2/8, at five times that rate: within 2 s nearly every page of it is young. `idle`: Zipf
+    over 3/8 at `rate` while awake, 10 s of each minute. Each has a third of the threads, its own pages, stream and
+    memcg; they start together and share nodes, bandwidth and kernel threads. No single scan interval suits all three.
     """
 
-    source = "ours; after '...oversubscribed, multi-tenant ... temporal variation' (hotness and promotion call, 15 Jan 2026)"
+    source = "ours; 'oversubscribed, multi-tenant ... temporal variation' was asked for (call notes, 15 Jan 2026)"
 
     threads: int = param(6, low=3, high=1024, help="busy threads, one a CPU; a third for each tenant")
     pace: float = param(5.0, low=0.01, high=100, log=True, help="rate of gups over that of the others")
@@ -41,7 +41,8 @@ class Mixed(Workload):
 
     def tenants(self) -> list[Workload]:
         """kv, gups and idle."""
-        common = {"threads": self.threads // 3, "placement": self.placement, "page": self.page, "open_loop": self.open_loop}
+        common = {name: self.values[name] for name in ("placement", "page", "open_loop")}
+        common["threads"] = self.threads // 3
         wide, narrow = 0.375 * self.footprint_gib, 0.25 * self.footprint_gib
         return [
             Kv(footprint_gib=wide, rate=self.rate, **common),

@@ -1,7 +1,8 @@
 """Timers of memcgs: one thread that visits each memcg at an interval of its own.
 
-The klruscand patch names intervals by memcg as future work and leaves the how open. Here the thread sleeps until the earliest memcg
-is due and visits those that are; a period runs from start to start, and what was missed is not caught up, as for the posted interval.
+The klruscand patch names intervals by memcg as future work and leaves the how open. Here the thread sleeps until the
+earliest memcg is due and visits those that are; a period runs from start to start, and what was missed is not caught
+up, as with the posted interval.
 """
 
 from __future__ import annotations
@@ -82,5 +83,6 @@ def _milliseconds(value: str, text: str) -> float:
     except ValueError:
         found = 0.0
     if not LEAST_MS <= found <= MOST_MS:
-        raise ParameterError(f"intervals={text}: '{value}' is no time of {LEAST_MS:g}-{MOST_MS:g} ms; write kv=500/idle=10000, or 500/10000")
+        legal = f"{LEAST_MS:g}-{MOST_MS:g} ms; write kv=500/idle=10000, or 500/10000"
+        raise ParameterError(f"intervals={text}: '{value}' is no time of {legal}")
     return found

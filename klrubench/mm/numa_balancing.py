@@ -57,6 +57,7 @@ LATENCY_MASK = (
 ) - 1  # the cpupid field: 8 bits of PID and 13 of CPU on kernels built for 8192 CPUs; milliseconds
 RUN_PER_SCAN = 32  # a scan's CPU time must be followed by 32 times that of running
 LOST_TICKS = 2  # by which the thread that scans steps back
+NEVER_MS = 1 << 40
 VIRTUAL_FACTOR = 8  # virtual budget of a scan: eight times its size
 
 # i64 of the handler: costs in ps of a thread, then a row a memcg
@@ -169,7 +170,9 @@ class NumaBalancing:
         scan_size_mb: memory marked in one scan.
         mode: kernel.numa_balancing: 1 normal, 2 memory tiering, 3 both.
         scan_period_min_ms, scan_period_max_ms: shortest and longest sweep over the resident set.
-        cloned: threads begin with scan_delay as their period, as those made by clone do, and not with the shortest one.
+        adjusting: the hot threshold follows the rate limit (6.1's third step); without it the threshold stays.
+        cloned: where there are several threads they begin with scan_delay as their period, as those made by clone do
+            (init_numa_balancing), and not with the shortest one, as a program's first thread does.
     """
 
     metadata_bytes = 0  # scan times and last threads live in the folio's flags
@@ -183,11 +186,12 @@ class NumaBalancing:
         mode: int = TIERING,
         scan_period_min_ms: int | None = None,
         scan_period_max_ms: int | None = None,
-        cloned: bool = False,
+        cloned: bool = True,
+        adjusting: bool = True,
     ) -> None:
         self.rate_limit_mb_s, self.hot_threshold_ms, self.scan_size_mb = rate_limit_mb_s, hot_threshold_ms, scan_size_mb
         self.mode, self.period_min, self.period_max = mode, scan_period_min_ms or 0, scan_period_max_ms or 0
-        self.cloned = cloned
+        self.cloned, self.adjusting = cloned, adjusting
         self.scans = self.capped = 0
 
     def attach(self, system: System) -> None:
@@ -198,7 +202,8 @@ class NumaBalancing:
         rate = self.rate_limit_mb_s or system.sysctl("kernel.numa_balancing_promote_rate_limit_MBps")
         self.period_min = self.period_min or system.sysctl("numa_balancing/scan_period_min_ms")
         self.period_max = self.period_max or system.sysctl("numa_balancing/scan_period_max_ms")
-        self.rules = promotion_rules(threshold, self.period_max, rate, system.fold)
+        adjusts_after = self.period_max if self.adjusting else NEVER_MS
+        self.rules = promotion_rules(threshold, adjusts_after, rate, system.fold)
         self.own = handler_words(
             [system.cost_ps("hint_fault"), system.cost_ps("hint_fault_promote")],
             system.cost_ps("hint_fault") + system.cost_ps("migrate_2m"),

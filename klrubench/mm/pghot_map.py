@@ -254,6 +254,15 @@ def walk_steps(mm, node, first, end):
     return steps
 
 
+@njit_inline
+def next_ready(p, frame, end):
+    """The first frame from `frame` on whose record is ready, or `end`."""
+    record = p.record
+    while frame < end and not record[frame] & READY:
+        frame += 1
+    return frame
+
+
 @njit
 def _migrate_ready(store, address, source, last_section, price, jiffies, rules, fold):
     p = map_at(store)
@@ -272,7 +281,10 @@ def _migrate_ready(store, address, source, last_section, price, jiffies, rules, 
             passed = walk_steps(mm, source, frame, end)
             steps += passed
             spent += passed * price[STEP]
-        while frame < end and p.ready[section] > 0 and spent < price[SLICE]:
+        while p.ready[section] > 0 and spent < price[SLICE]:
+            frame = next_ready(p, frame, end)
+            if frame == end:
+                break
             pages = take_record(p, mm, frame, section, source, jiffies, rules, fold)
             frame += 1
             if pages >= 0:

@@ -1,9 +1,9 @@
-"""What three passes in a row say of a memcg: how fast its hot pages are touched, how fast its cold ones, and how many are hot.
+"""What three passes in a row say of a memcg: how fast its hot and its cold pages are touched, and how many are hot.
 
-An accessed bit is set within a gap d with probability p = 1 - e^(-rate d). The shares of pages young in one pass, in two in a row and
-in three are the first three moments of p over the memcg's pages; the two values of p that have the same moments, and their weights,
-stand for its hot and its cold pages (Gauss quadrature with two nodes). Real pages have many rates: the two then lie where the mass is,
-as seen through that gap.
+An accessed bit is set within a gap d with probability p = 1 - e^(-rate d). The shares of pages young in one pass, in
+two in a row and in three are the first three moments of p over the memcg's pages; the two values of p that have the
+same moments, and their weights, stand for its hot and its cold pages (Gauss quadrature with two nodes). Real pages have
+many rates: the two then lie where the mass is, as seen through that gap.
 """
 
 from __future__ import annotations
@@ -20,24 +20,29 @@ if TYPE_CHECKING:
     from klrubench.simulate import System
 
 PASSES = 3
+SAVED_NS = 157.0  # a touch on the top tier: 271 - 114 ns (CXL and DRAM of Soar, Liu et al., OSDI 2025)
 SURE = 3.0  # standard errors by which the spread of p must be beyond chance
 
 
 class Rates(NamedTuple):
-    """Touches a page and second of the hot and the cold pages of a memcg on the lower tiers, and how many (leaves) are hot."""
+    """Touches a page and second of a memcg's hot and cold pages on the lower tiers, and how many pages are hot."""
 
     hot_per_s: float
     cold_per_s: float
     hot_pages: float
 
-    def best_gap_s(self) -> float:
-        """The gap at which one accessed bit separates the two best: ln(hot / cold) / (hot - cold), 1 / rate where they are equal."""
+    def best_gap_ms(self) -> float:
+        """The gap at which one accessed bit separates them best: ln(hot / cold) / (hot - cold); 1 / rate if equal."""
         hot, cold = self.hot_per_s, self.cold_per_s
-        return 1 / hot if hot - cold < 1e-6 * hot else math.log(hot / cold) / (hot - cold)
+        return 1000 / hot if hot - cold < 1e-6 * hot else 1000 * math.log(hot / cold) / (hot - cold)
+
+    def paid_ms(self, spent_ms: float) -> float:
+        """How long the hot pages must be on the top tier, in place of cold ones, to save what was spent."""
+        return spent_ms / (self.hot_pages * (self.hot_per_s - self.cold_per_s) * SAVED_NS / 1e9)
 
 
 def two_rates(once: float, twice: float, thrice: float, pages: int, gap_s: float) -> Rates | None:
-    """The two rates behind the shares of `pages` young in one, two and three passes `gap_s` apart; None: all pages look alike."""
+    """The rates behind the shares of `pages` young in one, two and three passes `gap_s` apart; None: all look alike."""
     spread = twice - once * once
     if pages == 0 or spread <= SURE * math.sqrt(twice / pages):
         return None
@@ -62,7 +67,7 @@ class TwoRates:
 
     def attach(self, system: System) -> None:
         """Nothing has been seen yet."""
-        vma, self.mm = system.mm.vma, system.mm
+        vma, self.mm, self.fold = system.mm.vma, system.mm, system.fold
         self.lower = np.flatnonzero(system.mm.node[:, TIER] > 0)
         rows = [vma[vma[:, VMA_MEMCG] == memcg] for memcg in range(len(system.memcgs))]
         self.span = [slice(int(row[:, VMA_START].min()), int(row[:, VMA_END].max())) for row in rows]
@@ -70,22 +75,21 @@ class TwoRates:
         self.below: list[list[np.ndarray]] = [[] for _ in rows]
         self.gaps_s: list[list[float]] = [[] for _ in rows]
 
-    def begin_pass(self, memcg: int, gap_s: float) -> None:
-        """A pass over a memcg begins, `gap_s` after the one before."""
+    def begin_pass(self, memcg: int, gap_ms: float) -> None:
+        """A pass over a memcg begins, `gap_ms` after the one before."""
         span, mm = self.span[memcg], self.mm
         below = np.isin(mm.pte[span] & NODE_MASK, self.lower) & ((mm.folio[span] & GEN_MASK) != 0)
-        for kept, new in ((self.young, np.zeros(len(below), bool)), (self.below, below), (self.gaps_s, gap_s)):
+        for kept, new in ((self.young, np.zeros(len(below), bool)), (self.below, below), (self.gaps_s, gap_ms / 1000)):
             kept[memcg] = [*kept[memcg][1 - PASSES :], new]  # type: ignore[index]
 
-    def add(self, memcg: int, pages: np.ndarray) -> bool:
-        """Page ids that the pass has found young; whether there are any."""
+    def add(self, memcg: int, pages: np.ndarray) -> None:
+        """Page ids that the pass has found young."""
         self.young[memcg][-1][pages.astype(np.int64) - self.span[memcg].start] = True
-        return len(pages) > 0
 
     def take(self, memcg: int) -> Rates | None:
         """The rates behind the last `PASSES` passes, which are forgotten; None: too few, or all pages look alike.
 
-        Asked are the leaves that lay on the lower tiers when the first of them began; what has left them since counts as young.
+        Asked are the leaves that lay on the lower tiers when the first of them began; one that left counts as young.
         """
         young, below, gaps_s = self.young[memcg], self.below[memcg], self.gaps_s[memcg]
         self.young[memcg], self.below[memcg], self.gaps_s[memcg] = [], [], []
@@ -93,7 +97,9 @@ class TwoRates:
             return None
         asked = below[0]
         first, second, third = ((now | ~there) & asked for now, there in zip(young, below, strict=True))
-        counts = [np.count_nonzero(each) for each in (first, second, third, first & second, second & third, first & second & third)]
-        pages = max(1, np.count_nonzero(asked))
-        shares = [float(count) / pages for count in (sum(counts[:3]) / 3, sum(counts[3:5]) / 2, counts[5])]
-        return two_rates(*shares, pages, sum(gaps_s) / PASSES)  # type: ignore[arg-type]
+        pages = max(1, int(np.count_nonzero(asked)))
+        once = float(sum(np.count_nonzero(each) for each in (first, second, third))) / 3 / pages
+        twice = float(np.count_nonzero(first & second) + np.count_nonzero(second & third)) / 2 / pages
+        thrice = float(np.count_nonzero(first & second & third)) / pages
+        found = two_rates(once, twice, thrice, pages, sum(gaps_s) / PASSES)
+        return found and found._replace(hot_pages=found.hot_pages * self.fold)

@@ -18,7 +18,9 @@ def against_text(held: Held, width: int) -> str:
     for pairs in _blocks(held.pairs, width):
         lines += ["", *_series(held.seconds, pairs, shown)]
     lines += ["", *table(_differences(held.pairs))]
-    return "\n".join([*lines, *wrapped("  in % of what was measured by the last second; - where that is 0", width, "  ")])
+    return "\n".join(
+        [*lines, *wrapped("  in % of what was measured by the last second; - where that is 0", width, "  ")]
+    )
 
 
 def rows_shown(count: int) -> list[int]:

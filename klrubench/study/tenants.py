@@ -36,8 +36,8 @@ def shared(each: Sequence[Run], base: Sequence[Run]) -> dict[str, Any]:
     """How one policy's runs served the tenants, on the seeds that the baseline has too.
 
     Returns:
-        `tenants`: a row a memcg with memcg, workload, threads, slowdown_pct and half_pct of the time awake, means over seeds;
-        `jain` and `least_most` (least speed over greatest), means over seeds. Empty where there is one tenant only.
+        `tenants`: a row a memcg with memcg, workload, threads, pages, slowdown_pct and half_pct of the time awake, and
+        means over seeds; `jain` and `least_most` (least speed over greatest), means too. Empty for a single tenant.
     """
     bases = {run["seed"]: tenant_rows(run) for run in base}
     pairs = [(tenant_rows(run), bases[run["seed"]]) for run in each if run["seed"] in bases]

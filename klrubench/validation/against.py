@@ -109,7 +109,9 @@ def _check_names(file: Path, names: list[str]) -> list[str]:
     known = [name for name in names if name in every]
     if not known:
         others = ", ".join(name for name in names if name != TIME) or "none"
-        raise UsageError(f"{file}: no counter that klrubench has (pgpromote_success, pgdemote_kswapd ...); it has: {others}")
+        raise UsageError(
+            f"{file}: no counter that klrubench has (pgpromote_success, pgdemote_kswapd ...); it has: {others}"
+        )
     return known
 
 
@@ -131,7 +133,9 @@ def _numbers(file: Path, line: int, row: list[str], wanted: int) -> list[float]:
 def _check_growth(file: Path, name: str, column: list[float], strictly: bool) -> None:
     for line, (before, after) in enumerate(zip(column, column[1:], strict=False), 3):
         if after < before or (strictly and after == before):
-            raise UsageError(f"{file}:{line}: {name} goes from {before:g} to {after:g}; rows must be in order of time, counters cumulative")
+            raise UsageError(
+                f"{file}:{line}: {name} goes from {before:g} to {after:g}; rows must be in order of time, counters cumulative"
+            )
 
 
 def hold_against(
@@ -173,7 +177,9 @@ def hold_against(
     say(f"{spec.policy.label} on {spec.workload.label}, {spec.duration_s:g} s, scale 1/{spec.fold} ...")
     seconds, counters = _simulated(spec, made)
     pairs = [_pair(name, series, seconds, counters[KERNEL_NAMES.get(name, name)]) for name in series.counters]
-    return Held(series.source, spec.policy.label, spec.workload.label, made.header(), spec.fold, seed, series.seconds, pairs)
+    return Held(
+        series.source, spec.policy.label, spec.workload.label, made.header(), spec.fold, seed, series.seconds, pairs
+    )
 
 
 def _simulated(spec: Any, machine: Any) -> tuple[list[float], Mapping[str, list[float]]]:
@@ -188,7 +194,14 @@ def _simulated(spec: Any, machine: Any) -> tuple[list[float], Mapping[str, list[
 
     options = Options(**spec.options)
     simulate(
-        machine, spec.workload.build(), spec.policy.build(), spec.seed, duration_s=spec.duration_s, fold=spec.fold, options=options, watch=watch
+        machine,
+        spec.workload.build(),
+        spec.policy.build(),
+        spec.seed,
+        duration_s=spec.duration_s,
+        fold=spec.fold,
+        options=options,
+        watch=watch,
     )
     columns = zip(*(counts for _, counts in rows), strict=True)
     full = {name: [count * spec.fold for count in column] for name, column in zip(STATS, columns, strict=True)}

@@ -54,9 +54,7 @@ class Script(Workload):
         values: parameters of any workload.
     """
 
-    def __init__(
-        self, pages: int, plan: Plan, rate_hz: int = 8192, vmas: tuple[int, ...] = (), **values: Any
-    ) -> None:
+    def __init__(self, pages: int, plan: Plan, rate_hz: int = 8192, vmas: tuple[int, ...] = (), **values: Any) -> None:
         self.plan, self.rate_hz, self.mappings = plan, rate_hz, vmas or (pages,)
         given = {"placement": "lower", "open_loop": True, "compute_ns": 0.0} | values
         super().__init__(

@@ -44,7 +44,13 @@ LINKED = {"static": 2, "static PIE": STATIC_PIE, "dynamic": 7}
 
 
 def hinted(
-    workload: str = "hotset", *, duration_s: float, seed: int = 1, kernel: str = "6.12", small: int = STATIC_PIE, **options: Any
+    workload: str = "hotset",
+    *,
+    duration_s: float,
+    seed: int = 1,
+    kernel: str = "6.12",
+    small: int = STATIC_PIE,
+    **options: Any,
 ) -> System:
     """A program under kernel.numa_balancing=2, all its pages on the slow node; `options` are those of `emulated`."""
     values = {
@@ -76,9 +82,13 @@ def first_pass_law() -> Finding:
         runs = np.array([residuals(kernel, seed) for seed in range(4)])
         rms = np.sqrt(np.mean(runs**2, axis=1))
         parts.append(below(f"{kernel}: furthest bin, mean of four runs", float(np.abs(runs.mean(axis=0)).max()), 0.03))
-        parts.append(near(f"{kernel}: rms of a run, furthest", 0.012, float(max(rms, key=lambda x: abs(x - 0.012))), share=0.25))
+        parts.append(
+            near(f"{kernel}: rms of a run, furthest", 0.012, float(max(rms, key=lambda x: abs(x - 0.012))), share=0.25)
+        )
         parts.append(below(f"{kernel}: mean residual", abs(float(runs.mean())), 0.002))
-    return finding(f"1-exp(-r*T) within {parts[0].simulated:.3f} in each of 64 bins; rms {float(np.mean(rms)):.4f}", *parts)
+    return finding(
+        f"1-exp(-r*T) within {parts[0].simulated:.3f} in each of 64 bins; rms {float(np.mean(rms)):.4f}", *parts
+    )
 
 
 # --- the time line of hotset ----------------------------------------------------------------------------------------------
@@ -143,7 +153,9 @@ def scan_times() -> Finding:
         same("PTEs in the first", seen[0][1], sizes[0]),
         holds("later bursts", "under half of the pages", all(size < HOTSET_PAGES / 2 for size in sizes[1:])),
         near("PTEs marked in all", sum(size for _, size in seen), sum(sizes), share=0.1),
-        holds("spacing", "never much shorter", bool((spacing[1:] > 0.9 * spacing[:-1]).all()), spacing.round(1).tolist()),
+        holds(
+            "spacing", "never much shorter", bool((spacing[1:] > 0.9 * spacing[:-1]).all()), spacing.round(1).tolist()
+        ),
         near("last spacing over the one before", 2, float(spacing[-1] / spacing[-2]), share=0.2),
     )
 

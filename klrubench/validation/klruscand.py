@@ -127,7 +127,9 @@ def klru_period() -> Finding:
         system = start("klruscand", Script(8 * TABLE, []), duration_s=20, policy_values={"interval_ms": interval})
         periods = np.diff(pass_starts(system)[0])[1:]
         found.append(f"{np.median(periods):.0f}")
-        parts.append(near(f"interval {interval} ms, furthest", period, float(max(periods, key=lambda p: abs(p - period))), by=2))
+        parts.append(
+            near(f"interval {interval} ms, furthest", period, float(max(periods, key=lambda p: abs(p - period))), by=2)
+        )
     return finding(f"{'/'.join(found)} ms", *parts)
 
 
@@ -351,7 +353,9 @@ def klru_full_nb0() -> Finding:
         holds("free pages at the start", "between the low and the high watermark", full, free),
         near("promoted", 16, promoted, by=50),
         near(POPPED, 74_802, popped, by=50),
-        same("kswapd run time, wakes, demotions", [0, 0, 0], [kswapd, *mm.stat[[KSWAPD_WAKES, PGDEMOTE_KSWAPD]].tolist()]),
+        same(
+            "kswapd run time, wakes, demotions", [0, 0, 0], [kswapd, *mm.stat[[KSWAPD_WAKES, PGDEMOTE_KSWAPD]].tolist()]
+        ),
         same("kpromoted_dropped, non_lru", [0, 0], [dropped, int(mm.stat[KPROMOTED_NON_LRU])]),
         same("candidates and tries: the pops", [popped] * 2, [int(mm.stat[PGPROMOTE_CANDIDATE]), tried]),
     )

@@ -335,7 +335,9 @@ def klru_pmd_steal_fast() -> Finding:
     return finding(
         f"with a pass in between T={seen[0][1][0]} Y={seen[0][1][1]}; touched again or forced: all {32 * TABLE}",
         same("without the pass", [all_of] * 3, [without for without, _ in seen]),
-        same("after it, touched again, forced", [(0, 0), all_of, (64 * TABLE, all_of[1])], [after for _, after in seen]),
+        same(
+            "after it, touched again, forced", [(0, 0), all_of, (64 * TABLE, all_of[1])], [after for _, after in seen]
+        ),
     )
 
 

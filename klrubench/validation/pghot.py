@@ -146,7 +146,9 @@ def klru_freq_wrap() -> Finding:
     system = start(starved(), program, duration_s=16 * PERIOD_S)
     place = system.policy.store.arrays.place  # type: ignore[attr-defined]
     queued = between_passes(system, lambda s: int((place[s.mm.pfn[group]] >= 0).sum()))[3:15]
-    events = [f"{'queued' if n else 'gone'} at {k + 1}" for k, n in enumerate(queued) if k and (n > 0) != (queued[k - 1] > 0)]
+    events = [
+        f"{'queued' if n else 'gone'} at {k + 1}" for k, n in enumerate(queued) if k and (n > 0) != (queued[k - 1] > 0)
+    ]
     return finding(
         f"sightings: {', '.join(events)}",
         same("queued after sighting 1 to 12", [0] + [TABLE] * 6 + [0] * 2 + [TABLE] * 3, queued),
@@ -158,7 +160,9 @@ OLD, NEW = np.arange(4097), np.arange(4608, 4608 + 4097)
 
 def inherited(touched_in: int) -> int:
     """Pages of a new owner promoted by its one sighting, before pass `touched_in`; the old owner's was before pass 3."""
-    program = Script(20 * TABLE, sorted(before_pass([3], OLD) + before_pass([touched_in], NEW), key=lambda step: step[0]))
+    program = Script(
+        20 * TABLE, sorted(before_pass([3], OLD) + before_pass([touched_in], NEW), key=lambda step: step[0])
+    )
     system = start("klruscand", program, duration_s=(touched_in + 0.5) * PERIOD_S)
     mm = system.mm
     untouch(system)

@@ -61,7 +61,9 @@ class Row:
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         row = asdict(self.fact)
-        parts = [{**vars(part), "measured": plain(part.measured), "simulated": plain(part.simulated)} for part in self.parts]
+        parts = [
+            {**vars(part), "measured": plain(part.measured), "simulated": plain(part.simulated)} for part in self.parts
+        ]
         told = {"group": self.group, "verdict": self.verdict, "is_input": self.is_input, "klrubench": self.text}
         return {**row, **told, "parts": parts, "known": self.known, "inferred": self.inferred}
 

@@ -36,7 +36,7 @@ from klrubench.mm.state import MAX_SEQ, NO_MM, PTESCAN_FAST, PTESCAN_PMDS, PTESC
 if TYPE_CHECKING:
     from klrubench.simulate import Lruvec, System
 
-__all__ = ["EFFECTS", "WalkObject", "lru_gen_add_mm", "lru_gen_del_mm", "repairs", "walk"]
+__all__ = ["EFFECTS", "WalkObject", "lru_gen_add_mm", "lru_gen_del_mm", "repairs", "walk", "walk_memcg"]
 
 MAX_LRU_BATCH = 4096  # generation updates before a visit ends with a flush
 PS_PER_S = 1_000_000_000_000
@@ -84,6 +84,13 @@ def walk(system: System, lruvec: Lruvec, batch: int, walker: WalkObject) -> Iter
     state[REACH] = max(1, CLEARED_TOGETHER * PTRS_PER_TABLE // system.fold) if system.fold > 1 else 0
     while (space := next_mm(mm, row, lruvec.memcg, lruvec.node, state)) != NO_MM:
         yield from walk_one(system, lruvec, space, walker, out)
+
+
+def walk_memcg(system: System, memcg: int, walker: WalkObject, batch: int = 2 << 16) -> Iterator[np.ndarray]:
+    """`walk` of one memcg on all lower-tier nodes; an empty array where time may pass and nothing is flushed."""
+    for lruvec in system.lruvecs(tier="lower", memcgs=[memcg]):
+        for pages in walk(system, lruvec, batch, walker):
+            yield np.empty(0, np.uint32) if pages is None else pages
 
 
 def walk_one(system: System, lruvec: Lruvec, space: int, walker: WalkObject, out: np.ndarray) -> Iterator[np.ndarray | None]:
