@@ -81,10 +81,7 @@ MIN_LRU_BATCH = 64  # pages isolated at a time, and the look-around window
 MAX_LRU_BATCH = 4096  # folios examined before others may run
 DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = 16  # runs without a page after which kswapd is not woken again (classic LRU; under MGLRU it never fails)
-CHARGED = {
-    PGAGING_PTE: "aging_pte", PGAGING_YOUNG: "aging_young", PGCARRIED: "carry_page", PGSCAN_KSWAPD: "kswapd_scan",
-}  # fmt: skip
-WORK = np.array([DEMOTE_FOLIOS, PGSTEAL_KSWAPD, PGREFILL, *CHARGED])
+WORK = np.array([DEMOTE_FOLIOS, PGSTEAL_KSWAPD, PGREFILL, PGAGING_PTE, PGAGING_YOUNG, PGCARRIED, PGSCAN_KSWAPD])
 SLICE_PS = 10_000_000_000  # work that kswapd does before others run: one quantum
 
 
@@ -280,13 +277,13 @@ class Kswapd:
     def attach(self, system: System) -> None:
         """Start the thread."""
         self.walk, self.progress = np.zeros(N_WALK, np.int64), np.zeros(2, np.int64)
+        order = int(system.mm.vma[:, VMA_ORDER].max())
+        self.room = 1 << order if order else 0
         system.daemon("kswapd", self.run, parked=True, wake_word=(self.node, KSWAPD_WAKE))
 
     def target_free(self, system: System) -> int:
         """Free pages at which the node counts as balanced: a wake for a 2 MiB folio asks for room for one above the mark."""
-        mark = int(system.mm.node[self.node, WMARK_PROMO if system.balance_to_promo else WMARK_HIGH])
-        order = int(system.mm.vma[:, VMA_ORDER].max())
-        return mark + (1 << order if order else 0)
+        return int(system.mm.node[self.node, WMARK_PROMO if system.balance_to_promo else WMARK_HIGH]) + self.room
 
     def run(self, system: System) -> Iterator[Any]:
         """The thread: one loop a wake."""
@@ -309,12 +306,11 @@ class Kswapd:
         batch, examine = max(1, MIN_LRU_BATCH // system.fold), max(1, MAX_LRU_BATCH // system.fold)
         price = np.array([system.cost_ps("kswapd_scan"), system.cost_ps("kswapd_page"), SLICE_PS // system.fold], np.int64)
         self.progress[:] = DEF_PRIORITY, 0
-        while self.progress[0] >= 1 and mm.node[node, FREE] < self.target_free(system) + batch:
+        while self.progress[0] >= 1 and mm.node[node, FREE] < (target := self.target_free(system) + batch):
             before = mm.stat[WORK]
-            balance_slice(mm, node, system.n_memcgs, self.target_free(system) + batch, price, examine, system.fold, self.walk, self.progress)
-            folios, pages, refilled, *events = mm.stat[WORK] - before
-            self.stolen += int(pages)
-            system.charge(**dict(zip(CHARGED.values(), events, strict=True)))
-            system.charge(kswapd_scan=refilled)
+            balance_slice(mm, node, system.n_memcgs, target, price, examine, system.fold, self.walk, self.progress)
+            folios, pages, refilled, pte, young, carried, scanned = (mm.stat[WORK] - before).tolist()
+            self.stolen += pages
+            system.charge(aging_pte=pte, aging_young=young, carry_page=carried, kswapd_scan=scanned + refilled)
             system.charge_moves("kswapd_page", folios, pages)
             yield

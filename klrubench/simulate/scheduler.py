@@ -12,7 +12,7 @@ import numpy as np
 from klrubench.engine.access import CLOCK, LOG_FULL, TENANT_WORDS, TOUCH
 from klrubench.engine.latency import solve_latency
 from klrubench.engine.quantum import FINISHED, LOOK, OVER, WORD_AT, WORDS_LEFT, run_alone, run_together
-from klrubench.mm.state import KSWAPD_WAKE, NODE_COLUMNS, NOW_MS
+from klrubench.mm.state import NOW_MS
 
 if TYPE_CHECKING:
     from klrubench.simulate.tenant import Tenant
@@ -58,7 +58,7 @@ class Daemon:
     parked: bool = False
     running_until: int = 0
     spent_ps: float = 0.0
-    wake_word: tuple[int, int] | None = None
+    wake_at: int | None = None  # word of the node table that wakes it
     ticket: int = 0
 
 
@@ -83,6 +83,7 @@ class Scheduler:
         self._nodes = memoryview(self.mm.node).cast("B").cast("q")
         self._now_ms = memoryview(self.mm.setting)
         self._spans, self._turns = np.zeros((len(self.tenants), 2), np.int64), np.zeros(3, np.int64)
+        self._goals = [(tenant.index * TENANT_WORDS, tenant.accesses) for tenant in self.tenants]
         self._look_at = [-1] * len(self.tenants)
         self._marks: list[list[tuple[int, int, Callable[[], None]]]] = [[] for _ in self.tenants]
 
@@ -146,13 +147,13 @@ class Scheduler:
 
     def _check_wake_words(self) -> None:
         for thread in self._sleepers:
-            if thread.parked and thread.wake_word is not None and self._nodes[thread.wake_word[0] * NODE_COLUMNS + KSWAPD_WAKE]:
+            if thread.parked and self._nodes[thread.wake_at]:
                 self.wake(thread)
 
     def run(self) -> None:
         """Run until every tenant has done its work."""
         solve_latency(self.mix, self.other_ps, self.params, self.latency, self.node_params, self.mm.traffic, self.factor, self.cost)
-        while not all(tenant.finished for tenant in self.tenants):
+        while any(self._words[base + TOUCH] < goal for base, goal in self._goals):
             deadline = self._events[0][0] if self._events else FOREVER
             self._advance(deadline)
             self._run_events()
@@ -160,11 +161,11 @@ class Scheduler:
     def _run_events(self) -> None:
         """Run every thread whose time has come: all tenants have reached it."""
         events, words = self._events, self._words
-        busy = [words[tenant.index * TENANT_WORDS + CLOCK] for tenant in self.tenants if not tenant.finished]
+        busy = [words[base + CLOCK] for base, goal in self._goals if words[base + TOUCH] < goal]
         clock = min(busy) if busy else int(self.state[:, CLOCK].max())
         self.now_ps = max(self.now_ps, min(clock, events[0][0]) if events else clock)
-        for tenant, marks in zip(self.tenants, self._marks, strict=True):
-            while marks and marks[0][0] <= tenant.touches:
+        for marks, (base, _) in zip(self._marks, self._goals, strict=True):
+            while marks and marks[0][0] <= words[base + TOUCH]:
                 heapq.heappop(marks)[2]()
         self._check_wake_words()
         while events and events[0][0] <= clock:
@@ -190,28 +191,30 @@ class Scheduler:
 
     def _limit(self, tenant: Tenant) -> int:
         """Touches that the tenant may make before Python must look: a mark, its duty cycle, its end."""
-        done, limit = tenant.touches, tenant.feed.layout.accesses
-        if self._marks[tenant.index]:
-            limit = min(limit, max(done + 1, self._marks[tenant.index][0][0]))
+        base, limit = self._goals[tenant.index]
+        done, marks = self._words[base + TOUCH], self._marks[tenant.index]
+        if marks:
+            limit = min(limit, max(done + 1, marks[0][0]))
         if tenant.busy_touches:
             limit = min(limit, (done // tenant.busy_touches + 1) * tenant.busy_touches)
         return limit - done
 
     def _advance(self, deadline: int) -> None:
-        before = [tenant.touches for tenant in self.tenants]
+        words = self._words
+        before = [words[base + TOUCH] for base, _ in self._goals]
         if len(self.tenants) == 1:
             self._advance_alone(self.tenants[0], deadline)
         else:
             self._advance_together(deadline)
         for tenant, touches in zip(self.tenants, before, strict=True):
-            if tenant.touches != touches:
+            if words[tenant.index * TENANT_WORDS + TOUCH] != touches:
                 tenant.used[:] = 1  # lru_gen_use_mm: the address space has run
         for tap in self.taps:
             tap.catch_up()
 
     def _advance_alone(self, tenant: Tenant, deadline: int) -> None:
-        words = self._words
-        while words[CLOCK] < deadline and not tenant.finished:
+        words, accesses = self._words, tenant.accesses
+        while words[CLOCK] < deadline and words[TOUCH] < accesses:
             marked = self._limit(tenant)
             stream, count = tenant.feed.window(words[TOUCH], marked)
             served, reason = run_alone(self.engine_address, stream, count, deadline)

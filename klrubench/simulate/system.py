@@ -185,9 +185,10 @@ class System(Scheduler):
         wake_word: tuple[int, int] | None = None, tenant: Tenant | None = None,
     ) -> Daemon:  # fmt: skip
         """Start a kernel thread (or, with `tenant`, work in that tenant's context) at a seeded phase within `phase_ms`."""
-        thread = Daemon(name, run(self), tenant, parked, wake_word=wake_word)
+        thread = Daemon(name, run(self), tenant, parked)
         self.daemons.append(thread)
         if wake_word is not None:
+            thread.wake_at = wake_word[0] * self.mm.node.shape[1] + wake_word[1]
             self._sleepers.append(thread)
         if tenant is None:
             self.cpu_ps.setdefault(name, 0.0)
@@ -285,13 +286,16 @@ class System(Scheduler):
 
     def charge(self, **counts: int) -> None:
         """Charge simulated events to the running thread; each stands for 1/scale events."""
-        self.charge_full(**{name: int(n) * self.fold for name, n in counts.items() if n})
+        if self.current is not None:
+            costs, fold, spent = self.machine.costs, self.fold, 0.0
+            for name, n in counts.items():
+                spent += costs[name].ns * 1000 * (int(n) * fold)
+            self.current.spent_ps += spent
 
     def charge_full(self, **counts: int) -> None:
         """Charge full-size events (a pass, a wake, a list walk) to the running thread."""
-        spent = sum(self.machine.costs[name].ns * 1000 * n for name, n in counts.items())
         if self.current is not None:
-            self.current.spent_ps += spent
+            self.current.spent_ps += sum(self.machine.costs[name].ns * 1000 * n for name, n in counts.items())
 
     def charge_moves(self, cost: str, folios: int, pages: int) -> None:
         """Charge migration of folios of 4 KiB (at `cost` each) or 2 MiB to the running thread."""

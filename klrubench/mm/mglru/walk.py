@@ -40,6 +40,8 @@ PENDING_TABLES = 64  # MIN_LRU_BATCH: PMDs behind the first whose accessed bits 
 CLEARED_TOGETHER = PENDING_TABLES + 2  # of a dense range: the first, 64 behind it, and the one that is too far
 DENSE_SHARE = 8  # a table is dense when young * 8 >= slots visited (one young PTE a cache line of PTEs)
 
+ONE, TWO, THREE, FOUR, SEVEN, EIGHT = (np.uint64(k) for k in (1, 2, 3, 4, 7, 8))
+
 # int64 state of a walk object
 (
     NEXT, FORCE, SEQ, BATCHED, TABLE_YOUNG, TABLE_TOTAL, TABLE_FAST, REPORTED, SLOTS, FAST, YOUNG, PMDS, LOST, REACH, REPAIRS, OWN_FILTER_SEQ,
@@ -85,20 +87,31 @@ def walked_node(mm, node):
 
 
 @njit_inline
+def accessed_in(words, first):
+    """The accessed bits of the 64 PTEs of eight words, folded onto one (indices without a sign need no test for one)."""
+    low = words[first] | words[first + ONE] | words[first + TWO] | words[first + THREE]
+    first += FOUR
+    high = words[first] | words[first + ONE] | words[first + TWO] | words[first + THREE]
+    return (low | high) & np.uint64(ACCESSED_WORD)
+
+
+@njit_inline
 def next_accessed(mm, page, last):
-    """The first id from `page` on whose accessed bit is set, or `last`; words of eight old PTEs are passed in one step."""
-    while page < last and page & 7:
-        if mm.pte[page] & np.uint8(ACCESSED):
-            return page
-        page += 1
-    word = page >> 3
-    end = last >> 3
-    while word < end and not mm.pte64[word] & np.uint64(ACCESSED_WORD):
-        word += 1
-    page = max(page, word << 3)
-    while page < last and not mm.pte[page] & np.uint8(ACCESSED):
-        page += 1
-    return page
+    """The first id from `page` on whose accessed bit is set, or `last`; 64 old PTEs are passed in one step."""
+    page, last, pte = np.uint64(page), np.uint64(last), mm.pte
+    while page < last and page & SEVEN:
+        if pte[page] & np.uint8(ACCESSED):
+            return np.int64(page)
+        page += ONE
+    words, word, end = mm.pte64, page >> THREE, last >> THREE
+    while word + EIGHT <= end and not accessed_in(words, word):
+        word += EIGHT
+    while word < end and not words[word] & np.uint64(ACCESSED_WORD):
+        word += ONE
+    page = max(page, word << THREE)
+    while page < last and not pte[page] & np.uint8(ACCESSED):
+        page += ONE
+    return np.int64(page)
 
 
 @njit_inline
