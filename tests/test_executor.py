@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import study_fakes
+from hypothesis import given
+from hypothesis import strategies as st
 from study_fakes import answer, toy_result, toy_spec, write, write_study, write_workload
 
 from klrubench.errors import RunFailedError, ScaleError, StoreError
-from klrubench.study.executor import InterruptedRunsError, ordered, raise_failures, run_all
+from klrubench.study.executor import InterruptedRunsError, grouped, raise_failures, run_all
 from klrubench.study.identity import canonical
+from klrubench.study.pool import _Crew
 from klrubench.study.progress import Bar, Quiet, clock, progress_for
 from klrubench.study.spec import RunSpec
 from klrubench.study.store import Store
@@ -184,21 +190,37 @@ def test_an_unwritable_store_is_told_before_anything_is_computed(study: Path) ->
         run_all(some(1), jobs=1, store=Store(study / "results"), task=never)  # type: ignore[arg-type]
 
 
-def test_groups_stay_together_longest_first_with_their_heads_ahead(study: Path) -> None:
+def test_groups_stay_together_longest_first(study: Path) -> None:
     write_workload(study, "big")
-    specs = [toy_spec(seed=seed, policy=policy) for seed in (1, 2) for policy in ("mine", "other")]
+    specs = [toy_spec(seed=seed, policy=policy) for policy in ("mine", "other") for seed in (1, 2)]
     specs += [toy_spec(workload="big", policy=policy, work=10.0) for policy in ("mine", "other")]
-    names = [(spec.workload.name, spec.seed, spec.policy.name) for spec in ordered(specs, jobs=2)]
+    names = [[(spec.workload.name, spec.seed, spec.policy.name) for spec in group] for group in grouped(specs)]
     assert names == [
-        ("big", 1, "mine"),
-        ("toy", 1, "mine"),
-        ("big", 1, "other"),
-        ("toy", 2, "mine"),
-        ("toy", 1, "other"),
-        ("toy", 2, "other"),
+        [("big", 1, "mine"), ("big", 1, "other")],
+        [("toy", 1, "mine"), ("toy", 1, "other")],
+        [("toy", 2, "mine"), ("toy", 2, "other")],
     ]
-    for jobs in (1, 2, 3, 8):
-        assert sorted(spec.run_id for spec in ordered(specs, jobs)) == sorted(spec.run_id for spec in specs)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(2, 4), st.randoms(use_true_random=False))
+def test_workers_keep_to_their_groups_and_idle_ones_take_half_of_the_longest_rest(
+    sizes: list[int], jobs: int, chance: random.Random
+) -> None:
+    """Whatever the order in which workers come back: every run once, and a group is left only when no other is waiting."""
+    crew = _Crew.__new__(_Crew)
+    crew.groups = deque(deque((k, run) for run in range(size)) for k, size in enumerate(sizes))  # type: ignore[misc]
+    crew.workers = [SimpleNamespace(own=deque()) for _ in range(jobs)]  # type: ignore[misc]
+    done: list[object] = []
+    while any(worker.own for worker in crew.workers) or crew.groups:
+        worker = chance.choice(crew.workers)
+        if not worker.own:
+            waiting, longest = len(crew.groups), max(len(each.own) for each in crew.workers)
+            worker.own = crew._more()
+            assert len(crew.groups) == max(0, waiting - 1)
+            assert waiting or len(worker.own) == (longest + 1) // 2
+        if worker.own:
+            done.append(worker.own.popleft())
+    assert sorted(done) == [(k, run) for k, size in enumerate(sizes) for run in range(size)]  # type: ignore[type-var]
 
 
 def _simulated(monkeypatch: pytest.MonkeyPatch, simulate: object) -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,9 @@ def run_all(
     keep, jobs = _keeper(batch, store, progress), _jobs(jobs, len(specs))
     try:
         if jobs > 1:
-            compute(ordered(specs, jobs), jobs, task, keep)
+            compute(grouped(specs), jobs, task, keep)
         else:
-            for spec in ordered(specs):
+            for spec in chain.from_iterable(grouped(specs)):
                 keep(spec, task(spec))
     except KeyboardInterrupt:
         raise InterruptedRunsError(_interrupted(batch, store, len(specs))) from None
@@ -114,21 +115,12 @@ def _jobs(jobs: int | None, runs: int) -> int:
     return max(1, min(jobs or available, runs))
 
 
-def ordered(specs: list[RunSpec], jobs: int = 1) -> list[RunSpec]:
-    """The order of work: groups with the same stream together, the longest first so that the end is even.
-
-    The first run of a group is started while the group before it is under way: whatever a group computes only once
-    (truth, a spilled stream) is then there for the rest of it.
-    """
+def grouped(specs: list[RunSpec]) -> list[list[RunSpec]]:
+    """Runs that meet the same stream, together; the group with most work first, so that the end is even."""
     groups: dict[str, list[RunSpec]] = {}
     for spec in specs:
         groups.setdefault(spec.group, []).append(spec)
-    longest = sorted(groups.values(), key=lambda group: -sum(spec.work for spec in group))
-    order = [group[0] for group in longest[:jobs]]
-    for number, group in enumerate(longest):
-        order += group[1:]
-        order += [ahead[0] for ahead in longest[number + jobs : number + jobs + 1]]
-    return order
+    return sorted(groups.values(), key=lambda group: -sum(spec.work for spec in group))
 
 
 def _keeper(batch: Batch, store: Store | None, progress: Progress) -> Callable[[RunSpec, Answer], None]:

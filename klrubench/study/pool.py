@@ -30,105 +30,121 @@ _ONE_THREAD = ("NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "OMP_NUM_THREADS")
 Keep = Callable[[RunSpec, Answer], None]
 
 
-def compute(specs: list[RunSpec], jobs: int, task: Task, keep: Keep) -> None:
+def compute(groups: list[list[RunSpec]], jobs: int, task: Task, keep: Keep) -> None:
     """Do `task` with all runs in `jobs` spawned processes and hand each answer to `keep`, as they come.
+
+    A worker keeps to a group, whose stream it has in memory; when no group is left it takes half of what another one has.
 
     Raises:
         KeyboardInterrupt: after the workers were ended and the answers that were there have been kept.
         RunFailedError: workers die whatever they are given.
     """
     with _one_thread_each():
-        _Crew(specs, jobs, task, keep).run()
+        _Crew(groups, jobs, task, keep).run()
+
+
+class _Worker:
+    """One process and the runs that are its to do."""
+
+    def __init__(self) -> None:
+        self.pool = _new_pool()
+        self.own: deque[RunSpec] = deque()
+        self.doing: RunSpec | None = None
 
 
 class _Crew:
-    """The runs that wait, those under way, and those that were under way when a worker died."""
+    """The workers, the groups that nobody has begun, and how often a run's worker has died."""
 
-    def __init__(self, specs: list[RunSpec], jobs: int, task: Task, keep: Keep) -> None:
-        self.waiting = deque(specs)
-        self.suspects: deque[RunSpec] = deque()
-        self.running: dict[Future[Answer], RunSpec] = {}
+    def __init__(self, groups: list[list[RunSpec]], jobs: int, task: Task, keep: Keep) -> None:
+        self.groups = deque(deque(group) for group in groups)
+        self.workers = [_Worker() for _ in range(jobs)]
+        self.running: dict[Future[Answer], _Worker] = {}
         self.strikes: Counter[str] = Counter()
         self.deaths = 0
-        self.jobs = jobs
         self.task = task
         self.keep = keep
-        self.pool = _new_pool(jobs)
 
     def run(self) -> None:
         try:
-            while self.waiting or self.suspects or self.running:
-                self._submit()
-                if self.running:
-                    wait(self.running, return_when=FIRST_COMPLETED)
-                    self._collect()
+            for worker in self.workers:
+                self._start(worker)
+            while self.running:
+                wait(self.running, return_when=FIRST_COMPLETED)
+                for future in [future for future in self.running if future.done()]:
+                    worker = self.running.pop(future)
+                    self._collect(future, worker)
+                    self._start(worker)
+                for worker in self.workers:
+                    if worker.doing is None:  # a worker that died has left runs behind
+                        self._start(worker)
         except BaseException:
             self._keep_what_is_there()
-            _kill(self.pool)
+            for worker in self.workers:
+                _kill(worker.pool)
             raise
         finally:
-            self.pool.shutdown(wait=True, cancel_futures=True)
+            for worker in self.workers:
+                worker.pool.shutdown(wait=True, cancel_futures=True)
 
-    def _submit(self) -> None:
-        """Fill the workers. A suspect runs alone, so that a death can be laid at its door."""
-        if self.suspects:
-            if not self.running:
-                self._start(self.suspects.popleft())
+    def _start(self, worker: _Worker) -> None:
+        """Give a worker its next run, if there is one."""
+        if not worker.own:
+            worker.own = self._more()
+        if not worker.own:
             return
-        while self.waiting and len(self.running) < self.jobs and not self.suspects:
-            self._start(self.waiting.popleft())
-
-    def _start(self, spec: RunSpec) -> None:
+        worker.doing = worker.own.popleft()
         try:
-            with _without_main():
-                self.running[self.pool.submit(self.task, spec)] = spec
+            self._submit(worker, worker.doing)
+        except BrokenProcessPool:  # it died while it waited, which is no run's fault
+            worker.pool = _new_pool()
+            self._submit(worker, worker.doing)
+
+    def _submit(self, worker: _Worker, spec: RunSpec) -> None:
+        with _without_main():
+            self.running[worker.pool.submit(self.task, spec)] = worker
+
+    def _more(self) -> deque[RunSpec]:
+        if self.groups:
+            return self.groups.popleft()
+        richest = max(self.workers, key=lambda worker: len(worker.own))
+        return deque(reversed([richest.own.pop() for _ in range((len(richest.own) + 1) // 2)]))
+
+    def _collect(self, future: Future[Answer], worker: _Worker) -> None:
+        """Keep a run's answer; where its worker died, replace that and do the run again, up to a limit."""
+        spec, worker.doing = worker.doing, None
+        assert spec is not None
+        try:
+            answer = future.result()
         except BrokenProcessPool:
-            self._rebuild([spec, *self._lost(list(self.running))])
+            self._bury(worker, spec)
+        else:
+            self.deaths = 0
+            self.keep(spec, answer)
 
-    def _collect(self) -> None:
-        lost = self._lost([future for future in self.running if future.done()])
-        if lost:
-            self._rebuild(lost + self._lost(list(self.running)))
-
-    def _lost(self, futures: list[Future[Answer]]) -> list[RunSpec]:
-        """Wait for some runs and keep their answers; returns those whose worker died."""
-        lost = []
-        for future in futures:
-            spec = self.running.pop(future)
-            try:
-                answer = future.result()
-            except BrokenProcessPool:
-                lost.append(spec)
-            else:
-                self.deaths = 0
-                self.keep(spec, answer)
-        return lost
-
-    def _rebuild(self, lost: list[RunSpec]) -> None:
-        self.pool.shutdown(wait=True, cancel_futures=True)
-        self.pool = _new_pool(self.jobs)
+    def _bury(self, worker: _Worker, spec: RunSpec) -> None:
+        worker.pool.shutdown(wait=True, cancel_futures=True)
+        worker.pool = _new_pool()
         self.deaths += 1
         if self.deaths >= DEATHS_IN_A_ROW:
             raise RunFailedError(f"{self.deaths} workers in a row died: is there too little memory? try --jobs 1")
-        for spec in lost:
-            self.strikes[spec.run_id] += 1
-            if self.strikes[spec.run_id] < STRIKES:
-                self.suspects.append(spec)
-            else:
-                self.keep(spec, Answer(None, 0.0, _died(self.strikes[spec.run_id])))
+        self.strikes[spec.run_id] += 1
+        if self.strikes[spec.run_id] < STRIKES:
+            worker.own.append(spec)
+        else:
+            self.keep(spec, Answer(None, 0.0, _died(self.strikes[spec.run_id])))
 
     def _keep_what_is_there(self) -> None:
-        for future, spec in list(self.running.items()):
-            if future.done() and not future.cancelled() and future.exception() is None:
-                self.keep(spec, future.result())
+        for future, worker in list(self.running.items()):
+            if worker.doing and future.done() and not future.cancelled() and future.exception() is None:
+                self.keep(worker.doing, future.result())
 
 
 def _died(times: int) -> str:
     return f"its worker process died {times} times (killed, out of memory, or a crash in compiled code)"
 
 
-def _new_pool(jobs: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+def _new_pool() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
 
 
 def _start_worker() -> None:
