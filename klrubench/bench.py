@@ -68,7 +68,20 @@ class Loop:
         """Serve a stream."""
         self.tenant[CLOCK] = 0
         run_touches(
-            self.pte, self.pte.view(np.uint64), words, count, self.tenant, self.counts, self.cost, FOREVER, 8, self.hist, self.handler, 0, 0, self.log
+            self.pte,
+            self.pte.view(np.uint64),
+            words,
+            count,
+            self.tenant,
+            self.counts,
+            self.cost,
+            FOREVER,
+            8,
+            self.hist,
+            self.handler,
+            0,
+            0,
+            self.log,
         )
 
 
@@ -109,8 +122,24 @@ def kernels(size: int) -> list[Row]:
     ]
 
 
-def _row(name: str, size: str, value: float, unit: str, goal: float | None = None, must: float | None = None, lower: bool = False) -> Row:
-    return {"name": name, "size": size, "value": value, "unit": unit, "goal": goal, "must": must, "lower_is_better": lower}
+def _row(
+    name: str,
+    size: str,
+    value: float,
+    unit: str,
+    goal: float | None = None,
+    must: float | None = None,
+    lower: bool = False,
+) -> Row:
+    return {
+        "name": name,
+        "size": size,
+        "value": value,
+        "unit": unit,
+        "goal": goal,
+        "must": must,
+        "lower_is_better": lower,
+    }
 
 
 def walk(size: int = 24) -> list[Row]:
@@ -158,7 +187,9 @@ def policy_costs() -> list[Row]:
 
     base = run("first_touch")
     rows = [_row("first_touch on kv, 6.3e7 touches", "1/32", base, "s")]
-    return rows + [_row(f"{name} / first_touch on kv", "1/32", run(name) / base, "x", 1.3, 2.0, lower=True) for name in POLICIES]
+    return rows + [
+        _row(f"{name} / first_touch on kv", "1/32", run(name) / base, "x", 1.3, 2.0, lower=True) for name in POLICIES
+    ]
 
 
 def _klruscand_run(seed: int) -> float:
@@ -212,5 +243,3 @@ def run_bench(quick: bool = False, progress: Say = lambda text: None) -> list[Ro
         progress("two workers")
         rows += two_workers()
     return rows
-
-

@@ -53,7 +53,7 @@ class Layout:
 
     def touch_at_s(self, seconds: float) -> int:
         """The touch number that an unloaded all-DRAM run reaches after `seconds`."""
-        return int(round(self.accesses * seconds / self.duration_s))
+        return round(self.accesses * seconds / self.duration_s)
 
 
 class Workload(Parameterised):
@@ -116,7 +116,7 @@ class Workload(Parameterised):
 
     def full_pages(self) -> int:
         """4 KiB pages of the full-size footprint."""
-        return max(512, int(round(self.footprint_gib * PAGES_PER_GIB)))
+        return max(512, round(self.footprint_gib * PAGES_PER_GIB))
 
     def content(self) -> Any:
         """Bytes-like or text that identifies outside input (a trace's digest); part of the run's identity."""

@@ -16,24 +16,74 @@ class Chmu(Policy):
     not_modelled = "writebacks, prefetches, interleaving, fill-level interrupts, threshold control"
     implies = {"pghot": PGHOT_DEFAULTS}
 
-    mode: str = param("epoch", choices=("epoch", "always_on"), help="list at the end of an epoch, or when the threshold is reached", origin="CXL 3.2")
-    epoch_ms: int = param(1000, low=1, high=100_000, log=True, help="epoch; always on: time between two reads", origin="QEMU: 100 ms-100 s")
-    unit_kib: int = param(4, choices=tuple(4 << k for k in range(10)), help="memory a counter counts for", origin="QEMU: 4, 8 KiB", unit="KiB")
-    hot_count: int = param(8, low=1, high=65_535, log=True, help="count from which a unit is hot", origin="[A]; HeMem: 8")
-    counters: int = param(1 << 16, low=1 << 10, high=1 << 26, log=True, help="counters of the device, 8 ways", origin="[A] left to the device")
-    replace: str = param("least", choices=("least", "inherit", "never"), help="what a unit without a counter gets", origin="[A]")
-    hotlist: int = param(65_535, low=64, high=65_535, log=True, help="entries of the ring", origin="CXL 3.2; QEMU: 1024")
-    every: int = param(1, choices=tuple(1 << k for k in range(16)), help="down-sampling: one request in so many counts", origin="CXL 3.2")
+    mode: str = param(
+        "epoch",
+        choices=("epoch", "always_on"),
+        help="list at the end of an epoch, or when the threshold is reached",
+        origin="CXL 3.2",
+    )
+    epoch_ms: int = param(
+        1000,
+        low=1,
+        high=100_000,
+        log=True,
+        help="epoch; always on: time between two reads",
+        origin="QEMU: 100 ms-100 s",
+    )
+    unit_kib: int = param(
+        4,
+        choices=tuple(4 << k for k in range(10)),
+        help="memory a counter counts for",
+        origin="QEMU: 4, 8 KiB",
+        unit="KiB",
+    )
+    hot_count: int = param(
+        8, low=1, high=65_535, log=True, help="count from which a unit is hot", origin="[A]; HeMem: 8"
+    )
+    counters: int = param(
+        1 << 16,
+        low=1 << 10,
+        high=1 << 26,
+        log=True,
+        help="counters of the device, 8 ways",
+        origin="[A] left to the device",
+    )
+    replace: str = param(
+        "least", choices=("least", "inherit", "never"), help="what a unit without a counter gets", origin="[A]"
+    )
+    hotlist: int = param(
+        65_535, low=64, high=65_535, log=True, help="entries of the ring", origin="CXL 3.2; QEMU: 1024"
+    )
+    every: int = param(
+        1,
+        choices=tuple(1 << k for k in range(16)),
+        help="down-sampling: one request in so many counts",
+        origin="CXL 3.2",
+    )
     requests: str = param("all", choices=("all", "reads", "writes"), help="requests that count", origin="CXL 3.2")
     rule: str = param("pghot", choices=("pghot", "hotlist"), help="hot when pghot says so, or as soon as listed")
-    pghot: str = param("v2", choices=PGHOT_VERSIONS, help="version of pghot (rule=pghot); each brings its threshold and window")
+    pghot: str = param(
+        "v2", choices=PGHOT_VERSIONS, help="version of pghot (rule=pghot); each brings its threshold and window"
+    )
     threshold: int = param(2, low=1, high=7, help="times listed in a row (v3: 3)", origin="pghot v2")
-    window_ms: float = param(5000, low=100, high=60_000, log=True, help="largest gap between two (v5-compact: 4000)", origin="pghot v2")
+    window_ms: float = param(
+        5000, low=100, high=60_000, log=True, help="largest gap between two (v5-compact: 4000)", origin="pghot v2"
+    )
 
     def start(self, system):
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=True)
         store = None
         if self.rule == "pghot":
             store = pghot_engine(system, self.pghot, threshold=self.threshold, window_ms=self.window_ms)
-        table = {"counters": self.counters, "hotlist": self.hotlist, "replace": self.replace, "requests": self.requests, "every": self.every}
-        system.add(HotnessUnit(store, self.mode, self.epoch_ms, unit_bytes=self.unit_kib << 10, threshold=self.hot_count, **table))
+        table = {
+            "counters": self.counters,
+            "hotlist": self.hotlist,
+            "replace": self.replace,
+            "requests": self.requests,
+            "every": self.every,
+        }
+        system.add(
+            HotnessUnit(
+                store, self.mode, self.epoch_ms, unit_bytes=self.unit_kib << 10, threshold=self.hot_count, **table
+            )
+        )

@@ -17,15 +17,33 @@ class Ibs(Policy):
     implies = {"pghot": PGHOT_DEFAULTS}
 
     period: int = param(10_000, low=16, high=1 << 20, log=True, help="ops a sample", origin="IBS_SAMPLE_PERIOD")
-    ring: int = param(150, low=2, high=65_536, log=True, help="samples a CPU holds until its worker runs", origin="IBS_NR_SAMPLES; G0: 50")
-    drain_ms: float = param(1, low=0.01, high=1000, log=True, help="from a sample to the worker's run", origin="[A] irq_work, then a worker")
-    pghot: str = param("v2", choices=PGHOT_VERSIONS, help="version of pghot; each brings its threshold and window", origin="posted together")
+    ring: int = param(
+        150,
+        low=2,
+        high=65_536,
+        log=True,
+        help="samples a CPU holds until its worker runs",
+        origin="IBS_NR_SAMPLES; G0: 50",
+    )
+    drain_ms: float = param(
+        1, low=0.01, high=1000, log=True, help="from a sample to the worker's run", origin="[A] irq_work, then a worker"
+    )
+    pghot: str = param(
+        "v2",
+        choices=PGHOT_VERSIONS,
+        help="version of pghot; each brings its threshold and window",
+        origin="posted together",
+    )
     threshold: int = param(2, low=1, high=7, help="sightings in a row (v3: 3)", origin="pghot v2")
-    window_ms: float = param(5000, low=100, high=60_000, log=True, help="largest gap between two (v5-compact: 4000)", origin="pghot v2")
+    window_ms: float = param(
+        5000, low=100, high=60_000, log=True, help="largest gap between two (v5-compact: 4000)", origin="pghot v2"
+    )
     ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours")
     wake_kswapd: str = param("on", choices=("on", "posted"), help="a refused promotion wakes kswapd", origin="ours")
 
     def start(self, system):
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=self.wake_kswapd == "on")
-        self.store = pghot_engine(system, self.pghot, threshold=self.threshold, window_ms=self.window_ms, ideal_clock=self.ideal_clock)
+        self.store = pghot_engine(
+            system, self.pghot, threshold=self.threshold, window_ms=self.window_ms, ideal_clock=self.ideal_clock
+        )
         system.add(IbsSamples(self.store, self.period, self.ring, self.drain_ms))

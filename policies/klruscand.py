@@ -25,20 +25,58 @@ class Klruscand(Policy):
     not_modelled = "lock contention as time, THP split; TLB-resident pages unless sysctl tlb/entries is set; RFC v1's lost pfn a full batch"
     implies = {"preset": POSTINGS, "pghot": PGHOT_DEFAULTS}
 
-    interval_ms: float = param(2000, low=10, high=60_000, log=True, help="start to start; overruns not caught up", origin="KLRUSCAND_INTERVAL")
-    intervals: str = param("", help="intervals by memcg, kv=500/idle=10000 or in their order 500/10000; others: interval_ms", origin="future work of the patch")
-    batch: int = param(2 << 16, low=64, high=2 << 20, log=True, help="pfns that trigger a flush; not a cap", origin="BATCH_SIZE")
-    preset: str = param("rfc-v2", choices=tuple(POSTINGS), help="interval and pghot as posted together; what is typed beside it wins")
-    pghot: str = param("v2", choices=PGHOT_VERSIONS, help="version of pghot; each brings its threshold and window", origin="posted with RFC v2")
+    interval_ms: float = param(
+        2000, low=10, high=60_000, log=True, help="start to start; overruns not caught up", origin="KLRUSCAND_INTERVAL"
+    )
+    intervals: str = param(
+        "",
+        help="intervals by memcg, kv=500/idle=10000 or in their order 500/10000; others: interval_ms",
+        origin="future work of the patch",
+    )
+    batch: int = param(
+        2 << 16, low=64, high=2 << 20, log=True, help="pfns that trigger a flush; not a cap", origin="BATCH_SIZE"
+    )
+    preset: str = param(
+        "rfc-v2", choices=tuple(POSTINGS), help="interval and pghot as posted together; what is typed beside it wins"
+    )
+    pghot: str = param(
+        "v2",
+        choices=PGHOT_VERSIONS,
+        help="version of pghot; each brings its threshold and window",
+        origin="posted with RFC v2",
+    )
     threshold: int = param(2, low=1, high=7, help="sightings in a row (v3: 3)", origin="pghot v2")
-    window_ms: float = param(5000, low=100, high=60_000, log=True, help="largest gap between two (v5-compact: 4000)", origin="pghot v2")
+    window_ms: float = param(
+        5000, low=100, high=60_000, log=True, help="largest gap between two (v5-compact: 4000)", origin="pghot v2"
+    )
     ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours")
-    wake_kswapd: str = param("on", choices=("on", "posted"), help="a refused promotion wakes kswapd (posted: only under numa_balancing=2)", origin="ours")
-    variant: str = param("as_posted", choices=("as_posted", "clean"), help="with all side effects of the posted walk, or none", origin="RFC v2")
-    effects: str = param("variant", help="or those named: aging+bloom+force+pmd+steal+resume+edge, all, none", origin="RFC v2")
-    filter: str = param("own", choices=("own", "none"), help="Bloom filters of a walk without effect bloom", origin="ours")
-    trylock_miss: float = param(0.0, low=0, high=1, help="share of try-locks (PTE tables, mmap) that miss", origin="ours")
-    hash: str = param("posted", choices=("posted", "sized"), help="lists of pghot's hash: as posted, or one a record", origin="pghot v2; sized: ours")
+    wake_kswapd: str = param(
+        "on",
+        choices=("on", "posted"),
+        help="a refused promotion wakes kswapd (posted: only under numa_balancing=2)",
+        origin="ours",
+    )
+    variant: str = param(
+        "as_posted",
+        choices=("as_posted", "clean"),
+        help="with all side effects of the posted walk, or none",
+        origin="RFC v2",
+    )
+    effects: str = param(
+        "variant", help="or those named: aging+bloom+force+pmd+steal+resume+edge, all, none", origin="RFC v2"
+    )
+    filter: str = param(
+        "own", choices=("own", "none"), help="Bloom filters of a walk without effect bloom", origin="ours"
+    )
+    trylock_miss: float = param(
+        0.0, low=0, high=1, help="share of try-locks (PTE tables, mmap) that miss", origin="ours"
+    )
+    hash: str = param(
+        "posted",
+        choices=("posted", "sized"),
+        help="lists of pghot's hash: as posted, or one a record",
+        origin="pghot v2; sized: ours",
+    )
 
     def __init__(self, **values):
         super().__init__(**values)
@@ -49,7 +87,12 @@ class Klruscand(Policy):
         system.set_trylock_miss(self.trylock_miss)
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=self.wake_kswapd == "on")
         self.store = pghot_engine(
-            system, self.pghot, threshold=self.threshold, window_ms=self.window_ms, ideal_clock=self.ideal_clock, sized_hash=self.hash == "sized"
+            system,
+            self.pghot,
+            threshold=self.threshold,
+            window_ms=self.window_ms,
+            ideal_clock=self.ideal_clock,
+            sized_hash=self.hash == "sized",
         )
         system.daemon("klruscand", self.scan, phase_ms=self.interval_ms)
 

@@ -14,13 +14,46 @@ class Kmmscand(Policy):
     blind = "most pages are touched between two scans"
     not_modelled = "shared folios, try-lock misses, huge page tables split by the walk, prctl scan scale"
 
-    sightings: int = param(2, low=1, high=10, help="scans in a row that find a page accessed", origin="V3: second access; V1: 1")
-    period_ms: int = param(2000, low=600, high=5000, log=True, help="first scan period; adapts within 600-5000", origin="KSCAND_SCAN_PERIOD")
-    size_mib: int = param(1024, low=256, high=4096, log=True, help="first scan size; adapts within 256-4096", origin="KSCAND_SCAN_SIZE", unit="MiB")
-    sleep_ms: float = param(20, low=1, high=1000, log=True, help="of both threads between two cycles", origin="kscand_scan_sleep_ms")
-    backoff: str = param("posted", choices=("posted", "off"), help="failed promotions lengthen the period, up to 11 times", origin="V3 11/17")
-    variant: str = param("clean", choices=("clean", "as_posted"), help="as posted: whole VMAs, listed once young, idle not needed", origin="V3")
+    sightings: int = param(
+        2, low=1, high=10, help="scans in a row that find a page accessed", origin="V3: second access; V1: 1"
+    )
+    period_ms: int = param(
+        2000,
+        low=600,
+        high=5000,
+        log=True,
+        help="first scan period; adapts within 600-5000",
+        origin="KSCAND_SCAN_PERIOD",
+    )
+    size_mib: int = param(
+        1024,
+        low=256,
+        high=4096,
+        log=True,
+        help="first scan size; adapts within 256-4096",
+        origin="KSCAND_SCAN_SIZE",
+        unit="MiB",
+    )
+    sleep_ms: float = param(
+        20, low=1, high=1000, log=True, help="of both threads between two cycles", origin="kscand_scan_sleep_ms"
+    )
+    backoff: str = param(
+        "posted",
+        choices=("posted", "off"),
+        help="failed promotions lengthen the period, up to 11 times",
+        origin="V3 11/17",
+    )
+    variant: str = param(
+        "clean",
+        choices=("clean", "as_posted"),
+        help="as posted: whole VMAs, listed once young, idle not needed",
+        origin="V3",
+    )
 
     def start(self, system):
-        system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=True)  # kscand's copy of the gate always wakes kswapd
-        self.kscand = system.add(Kscand(self.sightings, self.period_ms, self.size_mib, self.sleep_ms, self.variant, self.backoff == "posted"))
+        system.set_tiering(
+            system.sysctl("kernel.numa_balancing"), wake=True
+        )  # kscand's copy of the gate always wakes kswapd
+        self.kscand = system.add(
+            Kscand(self.sightings, self.period_ms, self.size_mib, self.sleep_ms, self.variant, self.backoff == "posted")
+        )

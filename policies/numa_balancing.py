@@ -43,7 +43,9 @@ class NumaBalancing(Policy):
         60_000, low=100, high=3_600_000, log=True, help="longest sweep over the memory", origin="scan_period_max_ms"
     )
     cloned: bool = param(
-        True, help="several threads begin with scan_delay as period, as cloned ones do; else with the shortest", origin="init_numa_balancing"
+        True,
+        help="several threads begin with scan_delay as period, as cloned ones do; else with the shortest",
+        origin="init_numa_balancing",
     )
 
     def __init__(self, **values):

@@ -12,7 +12,9 @@ class RandomPromotion(Policy):
     role = "control"
     blind = "always"
 
-    rate_mib_s: float = param(200, low=1, high=65_536, log=True, help="promotion rate; kpromoted's cap is 200", unit="MiB/s")
+    rate_mib_s: float = param(
+        200, low=1, high=65_536, log=True, help="promotion rate; kpromoted's cap is 200", unit="MiB/s"
+    )
     interval_ms: float = param(100, low=10, high=10_000, log=True, help="from batch to batch")
 
     def start(self, system):

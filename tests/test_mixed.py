@@ -140,11 +140,15 @@ def test_the_loop_over_tenants_against_its_twin(policy: str, workload: Workload)
         if twin:
             system._advance_together = lambda deadline, own=system: in_turn(own, deadline)  # type: ignore[method-assign, misc]
         system.run()
-        ends.append([system.state.tobytes(), system.counts.tobytes(), system.mm.pte.tobytes(), system.mm.stat.tobytes()])
+        ends.append(
+            [system.state.tobytes(), system.counts.tobytes(), system.mm.pte.tobytes(), system.mm.stat.tobytes()]
+        )
     assert ends[0] == ends[1]
 
 
-@pytest.mark.parametrize("policy", [*POLICIES, "random_promotion", "oracle_window", "oracle_static", "all_top", "all_lower"])
+@pytest.mark.parametrize(
+    "policy", [*POLICIES, "random_promotion", "oracle_window", "oracle_static", "all_top", "all_lower"]
+)
 def test_every_tenant_does_its_own_work(policy: str) -> None:
     """The run checks the laws, of each tenant too; rows add up to the whole."""
     result = run(policy, mixed(), duration_s=6, fold=8)
@@ -204,9 +208,9 @@ def test_many_tenants_keep_their_own_streams() -> None:
 
 def test_seconds_and_touches_of_a_tenant_that_sleeps() -> None:
     idle = system_of(mixed(), duration_s=9).tenants[2]
-    assert [idle.touch_at_s(second) / idle.busy_touches for second in (0, 0.5, 1, 2.9, 3.5, 4, 6.9, 60)] == pytest.approx(
-        [0, 0.5, 1, 1, 1.5, 2, 2.9, 3], abs=1e-3
-    )
+    assert [
+        idle.touch_at_s(second) / idle.busy_touches for second in (0, 0.5, 1, 2.9, 3.5, 4, 6.9, 60)
+    ] == pytest.approx([0, 0.5, 1, 1, 1.5, 2, 2.9, 3], abs=1e-3)
     for second in (0.25, 0.75, 3.5, 6.25):
         assert idle.second_of(idle.touch_at_s(second)) == pytest.approx(second, abs=1e-3)
 
@@ -309,7 +313,9 @@ def test_every_touch_goes_to_its_own_tenant() -> None:
 
 
 def test_slowdowns_of_tenants_meet_those_of_the_whole() -> None:
-    base, own = (simulate(machine(), mixed(), find_policy(name)(), 1, duration_s=4, fold=8) for name in ("all_top", "all_lower"))
+    base, own = (
+        simulate(machine(), mixed(), find_policy(name)(), 1, duration_s=4, fold=8) for name in ("all_top", "all_lower")
+    )
     rates = speeds(own.tenants, base.tenants)
     expected = [1 + tenant.timing.all_lower_slowdown_percent() / 100 for tenant in system_of(mixed()).tenants]
     assert [1 / rate for rate in rates] == pytest.approx(expected, rel=0.02)

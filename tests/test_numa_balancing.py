@@ -32,8 +32,8 @@ from klrubench.mm.numa_balancing import (
     handler_words,
     numa_hint_fault,
 )
-from klrubench.mm.numa_scan import new_areas
 from klrubench.mm.numa_promotion import adjust_threshold, may_promote, promotion_rules, rate_limited
+from klrubench.mm.numa_scan import new_areas
 from klrubench.mm.state import (
     CAPACITY,
     FREE,
@@ -426,8 +426,8 @@ def test_other_names(name: str) -> None:
 def test_a_default_follows_the_machine_s_settings() -> None:
     """--sysctl reaches what the policy leaves alone; a value that is given goes before it."""
     where = machine((9, 1), **{"numa_balancing/scan_period_max_ms": 5000, "numa_balancing/hot_threshold_ms": 50})
-    for given, expected in (({}, (5000, 50)), ({"scan_period_max_ms": 7000, "hot_threshold_ms": 70}, (7000, 70))):
-        policy = find_policy("numa_balancing")(**given)
+    for values, expected in (({}, (5000, 50)), ({"scan_period_max_ms": 7000, "hot_threshold_ms": 70}, (7000, 70))):
+        policy = find_policy("numa_balancing")(**values)
         workload = find_workload("uniform")(footprint_gib=0.25)
         system = build(where, workload, policy, 5, 1.0, 4, Options(phases=False))
         policy.start(system)

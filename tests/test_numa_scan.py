@@ -99,7 +99,6 @@ class SlowScan:
         return "scan" if forced or seq - state["since"] < 2 or active or begun or starved else "inactive"
 
     def mark(self, area: Area, here: int) -> bool:
-        mm = self.mm
         while here < area.last:
             stop = here
             while stop < area.last and (

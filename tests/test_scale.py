@@ -15,7 +15,16 @@ from klrubench.machine import load_machine
 from klrubench.simulate import simulate
 from klrubench.study.plugins import find_policy, find_workload
 
-POLICIES = ("all_lower", "first_touch", "random_promotion", "random_sampling", "numa_balancing", "klruscand", "oracle_static", "oracle_window")
+POLICIES = (
+    "all_lower",
+    "first_touch",
+    "random_promotion",
+    "random_sampling",
+    "numa_balancing",
+    "klruscand",
+    "oracle_static",
+    "oracle_window",
+)
 T_975 = {2: 4.303, 3: 3.182}  # Student's t, two-sided 95 %, by degrees of freedom
 
 
@@ -60,4 +69,6 @@ def test_the_default_scale_and_four_times_it_agree(policy: str, workload: str) -
             means.append(mean)
             halves.append(T_975[len(numbers) - 1] * spread / math.sqrt(len(numbers)))
         margin = 2.5 if name == "hits" else 1.0
-        assert abs(means[0] - means[1]) <= math.hypot(*halves) + margin, f"{name}: {means[0]:.2f} at 1/32, {means[1]:.2f} at 1/8"
+        assert abs(means[0] - means[1]) <= math.hypot(*halves) + margin, (
+            f"{name}: {means[0]:.2f} at 1/32, {means[1]:.2f} at 1/8"
+        )

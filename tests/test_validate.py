@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -138,7 +137,7 @@ def test_a_bad_file_is_one_clear_line(tmp_path: Path, text: str, told: str) -> N
 
 
 def test_other_bad_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UsageError, match="gone.csv: no such file"):
+    with pytest.raises(UsageError, match=r"gone\.csv: no such file"):
         read_series(tmp_path / "gone.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(UsageError, match="not a text file"):

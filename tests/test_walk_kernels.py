@@ -67,9 +67,7 @@ def random_mm(rng: np.random.Generator, vmas: Vmas, two_step: bool, old: float, 
     return mm
 
 
-def start_walk(
-    mm: Mm, lruvec: int, force: bool, reach: int = 0, repaired: frozenset[str] = frozenset()
-) -> np.ndarray:
+def start_walk(mm: Mm, lruvec: int, force: bool, reach: int = 0, repaired: frozenset[str] = frozenset()) -> np.ndarray:
     walk = np.zeros(N_WALK, np.int64)
     walk[[FORCE, SEQ, REACH, OWN_FILTER_SEQ]] = force, mm.lru[lruvec, MAX_SEQ], reach, OWN
     walk[REPAIRS] = repairs("+".join(set(EFFECTS) - repaired) or "none")

@@ -91,7 +91,9 @@ def category(word, state):
 
 
 @njit
-def run_touches(pte, pte64, words, n_words, tenant, counts, cost, deadline, op_len, op_hist, fault, fault_ctx, base, fault_log):
+def run_touches(
+    pte, pte64, words, n_words, tenant, counts, cost, deadline, op_len, op_hist, fault, fault_ctx, base, fault_log
+):
     """Serve up to `n_words` touches of one tenant; returns (touches served, why it stopped).
 
     Args:

@@ -18,7 +18,9 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = signature.args[0]
         struct = cgutils.create_struct_proxy(kind)(context, builder, args[0])
-        address = cgutils.pointer_add(builder, struct.data, builder.mul(args[1], ir.Constant(ir.IntType(64), kind.dtype.bitwidth // 8)))
+        address = cgutils.pointer_add(
+            builder, struct.data, builder.mul(args[1], ir.Constant(ir.IntType(64), kind.dtype.bitwidth // 8))
+        )
         byte = ir.IntType(8).as_pointer()
         word = ir.IntType(32)
         function = cgutils.get_or_insert_function(

@@ -30,7 +30,9 @@ HAD_TURN, OVER, LOOK = range(3)
 
 
 @njit
-def end_quantum(quantum, now_ps, tenants, counts, at_start, mix, other_ps, params, latency, nodes, traffic, factor, cost):
+def end_quantum(
+    quantum, now_ps, tenants, counts, at_start, mix, other_ps, params, latency, nodes, traffic, factor, cost
+):
     """Close the quantum that ends at or before `now_ps`: solve the latencies of the next one from its mix."""
     total = np.int64(0)
     for t in range(len(tenants)):
@@ -106,7 +108,19 @@ def engine_at(address):
 def close_quantum(e, now_ps):
     """`end_quantum` on an engine."""
     end_quantum(
-        e.quantum, now_ps, e.tenants, e.counts, e.at_start, e.mix, e.other_ps, e.params, e.latency, e.nodes, e.traffic, e.factor, e.cost
+        e.quantum,
+        now_ps,
+        e.tenants,
+        e.counts,
+        e.at_start,
+        e.mix,
+        e.other_ps,
+        e.params,
+        e.latency,
+        e.nodes,
+        e.traffic,
+        e.factor,
+        e.cost,
     )
 
 
@@ -182,5 +196,5 @@ def run_alone(address, words, n_words, deadline):
         clock = e.tenants[0, CLOCK]
         if clock >= e.quantum[NEXT_PS]:
             close_quantum(e, clock)
-        if reason == LOG_FULL or reason == OUT_OF_WORDS or clock >= deadline:
+        if reason in (LOG_FULL, OUT_OF_WORDS) or clock >= deadline:
             return served, reason

@@ -49,7 +49,9 @@ def head_ranks(layout: Layout, ranks: int, exponent: float) -> int:
     total = float((known**-exponent).sum())
     if ranks > len(known):  # the rest as an integral: off by less than 1e-4 of the sum
         low, high = len(known) + 0.5, ranks + 0.5
-        total += np.log(high / low) if exponent == 1 else (high ** (1 - exponent) - low ** (1 - exponent)) / (1 - exponent)
+        total += (
+            np.log(high / low) if exponent == 1 else (high ** (1 - exponent) - low ** (1 - exponent)) / (1 - exponent)
+        )
     rate = layout.accesses * layout.fold / layout.duration_s / total
     fastest = (rate / HEAD_RATE) ** (1 / exponent)
     head = 1 << max(0, int(min(fastest, ranks)).bit_length() - 1)

@@ -109,7 +109,9 @@ def _fill(
             chosen[i] = bins[pick(drawn[i], table, shift)]
         for i in range(block.size):
             place = second_word(drawn[i])
-            block[i] = _folded(_rank(chosen[i], place) - _ONE, fold, head) | (np.uint64(is_write(place, cut)) << top_bit)
+            block[i] = _folded(_rank(chosen[i], place) - _ONE, fold, head) | (
+                np.uint64(is_write(place, cut)) << top_bit
+            )
             doubtful[i] = ((drawn[i] >> _HALF) & _LOW16) >= (chosen[i] & _LOW16)
         for q in range((block.size + 7) // 8):
             if doubtful_words[q]:
@@ -171,4 +173,13 @@ class ZipfSampler:
         """
         words: tuple[Any, ...] = (self._table, self._bins, self._shift, np.uint64(self.ranks), self.exponent)
         top_bit = np.uint64(8 * out.itemsize - 1)
-        _fill(out, np.uint64(first), self.key, *words, np.uint64(fold.bit_length() - 1), np.uint64(head), np.uint64(cut), top_bit)
+        _fill(
+            out,
+            np.uint64(first),
+            self.key,
+            *words,
+            np.uint64(fold.bit_length() - 1),
+            np.uint64(head),
+            np.uint64(cut),
+            top_bit,
+        )

@@ -94,7 +94,14 @@ def take_over(d, entry, unit, victim):
 def _count_requests(address, words, base, d, table, hotlist):
     mm = mm_at(address)
     node, first, huge_first, shift = np.uint8(d[NODE]), d[FIRST], d[HUGE_FIRST], d[SHIFT]
-    kind, every, seen, victim, always_on, set_mask = d[KIND], d[EVERY] - 1, d[SEEN], d[VICTIM], d[ALWAYS_ON], d[SET_MASK]
+    kind, every, seen, victim, always_on, set_mask = (
+        d[KIND],
+        d[EVERY] - 1,
+        d[SEEN],
+        d[VICTIM],
+        d[ALWAYS_ON],
+        d[SET_MASK],
+    )
     threshold, most = np.uint64(d[THRESHOLD]), np.uint64(d[COUNT_MOST])
     for k in range(len(words)):
         word = words[k]
@@ -145,7 +152,11 @@ def _pages_of(address, d, units, out):
         first = (d[HUGE_FIRST] if huge else d[FIRST]) + ((unit & (HUGE_UNIT - 1)) << shift)
         for frame in range(first, min(first + (np.int64(1) << shift), len(mm.frame_page))):
             page = np.int64(mm.frame_page[frame])
-            if page >= 0 and mm.folio[page] & np.uint8(GEN_MASK) and np.int64(mm.pte[page] & np.uint8(NODE_MASK)) == d[NODE]:
+            if (
+                page >= 0
+                and mm.folio[page] & np.uint8(GEN_MASK)
+                and np.int64(mm.pte[page] & np.uint8(NODE_MASK)) == d[NODE]
+            ):
                 out[n] = page
                 n += 1
     return n
@@ -221,11 +232,14 @@ class Chmu:
         counters = max(WAYS, system.scaled(self.counters, "hotness counters"))
         hotlist = system.scaled(self.hotlist, "hotlist")
         self.devices = [
-            Device(mm, node, counters=counters, hotlist=hotlist, **self.unit, **self.table) for node in system.machine.lower_nodes  # type: ignore[arg-type]
+            Device(mm, node, counters=counters, hotlist=hotlist, **self.unit, **self.table)
+            for node in system.machine.lower_nodes  # type: ignore[arg-type]
         ]
         for tenant in system.tenants:
             for device in self.devices:
-                system.tap(tenant, lambda words, _first, device=device, base=tenant.first_page: device.count(words, base))
+                system.tap(
+                    tenant, lambda words, _first, device=device, base=tenant.first_page: device.count(words, base)
+                )
         self.thread = system.daemon("chmu", self.run, parked=True)
         system.every_ms(self.period_ms, self.tick)
 

@@ -107,14 +107,20 @@ def shrink_classic(mm, lruvec, node, priority, wanted, examine, fold):
     examined = demoted = refilled = np.int64(0)
     for file in range(2):
         inactive = scan_target(mm, lruvec, INACTIVE_LIST, file, priority, fold)
-        active = scan_target(mm, lruvec, ACTIVE_LIST, file, priority, fold) if inactive_is_low(mm, lruvec, file) else np.int64(0)
+        active = (
+            scan_target(mm, lruvec, ACTIVE_LIST, file, priority, fold)
+            if inactive_is_low(mm, lruvec, file)
+            else np.int64(0)
+        )
         full = False
         while (inactive > 0 or active > 0) and demoted < wanted and examined + refilled < examine and not full:
             if active > 0:
                 refilled += shrink_active_list(mm, lruvec, file, min(active, cluster))
                 active -= cluster
             if inactive > 0:
-                seen, moved, full = shrink_inactive_list(mm, lruvec, file, node, preferred, min(inactive, cluster), fold)
+                seen, moved, full = shrink_inactive_list(
+                    mm, lruvec, file, node, preferred, min(inactive, cluster), fold
+                )
                 inactive -= cluster
                 examined += seen
                 demoted += moved

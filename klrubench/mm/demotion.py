@@ -40,7 +40,11 @@ def set_demotion_targets(system: System) -> None:
     """Preferred and allowed nodes of each node; none where `demotion_enabled` is off."""
     node, machine = system.mm.node, system.machine
     for source in range(len(node)):
-        lower = [k for k in range(len(node)) if node[k, TIER] > node[source, TIER]] if system.sysctl("demotion_enabled") else []
+        lower = (
+            [k for k in range(len(node)) if node[k, TIER] > node[source, TIER]]
+            if system.sysctl("demotion_enabled")
+            else []
+        )
         distance = {k: machine.nodes[k].read_ns[source] for k in lower}
         lower.sort(key=lambda k: (node[k, TIER], distance[k], k))
         next_tier = [k for k in lower if node[k, TIER] == node[lower[0], TIER]]

@@ -17,6 +17,7 @@ from klrubench.mm.state import Mm
 
 SIGNATURE = types.int64(types.int64, types.int64, types.int64)
 
+
 def fault_context(mm: Mm, own: list[np.ndarray]) -> np.ndarray:
     """The i64 context of a handler; keep it and every array alive for as long as the handler may be called."""
     return np.concatenate([mm.table, addresses(own)])

@@ -74,7 +74,9 @@ def _scan_ptes(address, memcg, first, budget, sighted, wanted, posted, nodes, ou
     return np.int64(-1), visited, listed
 
 
-def scan_ptes(mm: Mm, memcg: Any, first: Any, budget: Any, sighted: Any, wanted: Any, posted: Any, nodes: Any, out: Any) -> Any:
+def scan_ptes(
+    mm: Mm, memcg: Any, first: Any, budget: Any, sighted: Any, wanted: Any, posted: Any, nodes: Any, out: Any
+) -> Any:
     """Visit the PTEs of an address space from id `first` on, `budget` pages of 4 KiB; returns (next id or -1 at the end, visited, listed).
 
     Args:
@@ -181,7 +183,10 @@ class Kscand:
     ) -> None:  # fmt: skip
         self.posted = variant == "as_posted"
         self.sightings, self.sleep_ms, self.backoff = 1 if self.posted else sightings, sleep_ms, backoff
-        self.period_ms, self.size_mib = max(bounds[0], min(bounds[1], period_ms)), max(bounds[2], min(bounds[3], size_mib))
+        self.period_ms, self.size_mib = (
+            max(bounds[0], min(bounds[1], period_ms)),
+            max(bounds[2], min(bounds[3], size_mib)),
+        )
         self.bounds = bounds
         self.metadata_bytes = self.scans = self.tried = self.failed = 0
 
@@ -189,9 +194,14 @@ class Kscand:
         """Start both threads; each address space is scanned from numa_balancing/scan_delay_ms on."""
         self.system = system
         self.sighted = np.zeros(len(system.mm.pte), np.uint8)
-        self.price = np.array([system.cost_ps("kpromoted_pop"), system.cost_ps("kpromoted_page"), SLICE_PS // system.fold], np.int64)
+        self.price = np.array(
+            [system.cost_ps("kpromoted_pop"), system.cost_ps("kpromoted_page"), SLICE_PS // system.fold], np.int64
+        )
         delay = system.sysctl("numa_balancing/scan_delay_ms")
-        self.slots = [MmSlot(t, self.period_ms, self.size_mib, delay, cursor=t.first_page, target=system.default_target) for t in system.tenants]
+        self.slots = [
+            MmSlot(t, self.period_ms, self.size_mib, delay, cursor=t.first_page, target=system.default_target)
+            for t in system.tenants
+        ]
         system.daemon("kscand", self.scan, phase_ms=self.sleep_ms)
         system.daemon("kmigrated", self.migrate, phase_ms=self.sleep_ms)
 
@@ -208,7 +218,10 @@ class Kscand:
         """One scan of an address space; yields each GiB."""
         mm, memcg, end = system.mm, slot.tenant.index, slot.tenant.first_page
         left = (1 << 40) if self.posted else system.scaled(slot.size_mib * MIB_PAGES, "scan size")
-        visit, nodes = max(1 << TABLE_SHIFT, VISIT_MIB * MIB_PAGES // system.fold), np.zeros((len(mm.node), 2), np.int64)
+        visit, nodes = (
+            max(1 << TABLE_SHIFT, VISIT_MIB * MIB_PAGES // system.fold),
+            np.zeros((len(mm.node), 2), np.int64),
+        )
         self.scans += 1
         if self.posted and slot.cursor < 0:  # the scan that finds no VMA behind the last one
             slot.cursor, left = end, 0
@@ -242,7 +255,9 @@ class Kscand:
 
     def promote(self, system: System, slot: MmSlot, pages: np.ndarray) -> int:
         """Promote listed pages for a slice of time; the thread pays. Returns how many were tried."""
-        tried, folios, moved, refused = (int(n) for n in promote_listed(system.mm, pages, slot.target, system.fold, self.price))
+        tried, folios, moved, refused = (
+            int(n) for n in promote_listed(system.mm, pages, slot.target, system.fold, self.price)
+        )
         system.charge_moves("kpromoted_page", folios, moved)
         system.charge(kpromoted_pop=tried - folios)
         system.flush_tlb(folios, 1)

@@ -82,7 +82,9 @@ def move_isolated(mm, page, target, fold):
     free_frame(mm, source, np.int64(mm.pfn[page]), pages)
     mm.pfn[page] = frame
     mm.frame_page[frame] = page
-    mm.pte[page] = (mm.pte[page] & np.uint8(0xFF ^ (NODE_MASK | TRAP))) | np.uint8(target)  # the new PTE is not PROT_NONE
+    mm.pte[page] = (mm.pte[page] & np.uint8(0xFF ^ (NODE_MASK | TRAP))) | np.uint8(
+        target
+    )  # the new PTE is not PROT_NONE
     lru_add(mm, page, False)
     mm.stat[PGMIGRATE_SUCCESS] += pages
     mm.traffic[source, 0] += pages * PAGE_BYTES * fold
@@ -198,7 +200,11 @@ def set_residents(system: System, wanted: np.ndarray, charged: bool) -> None:
     Free moves cost neither time nor bandwidth; charged ones are paid by the running thread like promotions and demotions.
     """
     mm, target = system.mm, system.default_target
-    below = int(mm.node[target, DEMOTION_TARGET]) if mm.node[target, DEMOTION_TARGET] >= 0 else int(np.flatnonzero(mm.node[:, TIER] > 0)[0])
+    below = (
+        int(mm.node[target, DEMOTION_TARGET])
+        if mm.node[target, DEMOTION_TARGET] >= 0
+        else int(np.flatnonzero(mm.node[:, TIER] > 0)[0])
+    )
     keep = np.zeros(len(mm.pte), bool)
     keep[wanted] = True
     on_top = np.zeros(len(mm.pte), bool)

@@ -75,7 +75,13 @@ def pghot_at(address):
     """The `PghotArrays` whose table stands at an address."""
     c = array_i64(address, 15)
     return PghotArrays(
-        array_u32(c[0], c[1]), array_i32(c[3], c[4]), table_i64(c[6], c[7], c[8]), array_i64(c[9], c[10]), array_i64(c[12], c[13]), c, address
+        array_u32(c[0], c[1]),
+        array_i32(c[3], c[4]),
+        table_i64(c[6], c[7], c[8]),
+        array_i64(c[9], c[10]),
+        array_i64(c[12], c[13]),
+        c,
+        address,
     )
 
 
@@ -260,7 +266,13 @@ def _pop_promote(store, address, node, budget, jiffies, rules, fold):
         if page < 0:
             continue
         age = (jiffies & TIME_MASK) - (np.int64(p.packed[frame]) & TIME_MASK)
-        if not may_promote(mm, node, rules, age * p.setting[MS_PER_JIFFY] if age >= 0 else 1 << 40, np.int64(1) << mm.vma[mm.block_vma[page >> 9], 4]):
+        if not may_promote(
+            mm,
+            node,
+            rules,
+            age * p.setting[MS_PER_JIFFY] if age >= 0 else 1 << 40,
+            np.int64(1) << mm.vma[mm.block_vma[page >> 9], 4],
+        ):
             mm.stat[KPROMOTED_DROPPED] += 1
             continue
         pages = promote(mm, page, node, fold)
@@ -305,7 +317,9 @@ class Pghot:
 
     record_bytes = RECORD_BYTES
 
-    def __init__(self, version: str = "v2", threshold: int = 2, window_ms: float = 5000, sized_hash: bool = False) -> None:
+    def __init__(
+        self, version: str = "v2", threshold: int = 2, window_ms: float = 5000, sized_hash: bool = False
+    ) -> None:
         if version != "v2":
             raise ValueError(f"pghot version '{version}' is not modelled; known: v2")
         self.threshold, self.window_ms, self.sized_hash = threshold, window_ms, sized_hash
@@ -317,12 +331,19 @@ class Pghot:
         self.system = system
         lower = int(mm.node[mm.node[:, TIER] > 0, CAPACITY].sum())
         full = lower * system.fold
-        self.lists = max(1, full) if self.sized_hash else 1 << max(0, int(np.log2(max(1, full * HASH_SHARE_PERCENT // 100 / LIST_LENGTH))))
+        self.lists = (
+            max(1, full)
+            if self.sized_hash
+            else 1 << max(0, int(np.log2(max(1, full * HASH_SHARE_PERCENT // 100 / LIST_LENGTH))))
+        )
         cap = full * HASH_SHARE_PERCENT // 100 * HEAP_SHARE_PERCENT // 100
         frames, tops = len(mm.frame_page), int((mm.node[:, TIER] == 0).sum())
         self.arrays = self.make_arrays(frames, tops, system.scaled(cap, "heap"))
         self.rules = promotion_rules(
-            int(self.window_ms), system.sysctl("numa_balancing/scan_period_max_ms"), system.sysctl("vm.pghot_promote_rate_limit_MBps"), system.fold
+            int(self.window_ms),
+            system.sysctl("numa_balancing/scan_period_max_ms"),
+            system.sysctl("vm.pghot_promote_rate_limit_MBps"),
+            system.fold,
         )
         self.waiting: list[Any] = []
 
@@ -364,7 +385,9 @@ class Pghot:
         self.elements += elements
         self.recorded += recorded * system.fold
         self.entered += entered
-        self.metadata_bytes = max(self.metadata_bytes, int(self.arrays.setting[COUNT]) * system.fold * self.record_bytes)
+        self.metadata_bytes = max(
+            self.metadata_bytes, int(self.arrays.setting[COUNT]) * system.fold * self.record_bytes
+        )
         if entered:
             for thread in self.waiting:
                 thread.kick()

@@ -102,7 +102,12 @@ class Mm(NamedTuple):
 
 
 def new_mm(
-    vmas: list[tuple[int, ...]], node_pages: list[int], tiers: list[int], n_memcgs: int, bloom_bits: int, spare_mms: int = 0
+    vmas: list[tuple[int, ...]],
+    node_pages: list[int],
+    tiers: list[int],
+    n_memcgs: int,
+    bloom_bits: int,
+    spare_mms: int = 0,
 ) -> Mm:
     """Lay out the address spaces and the nodes; no page is placed yet.
 

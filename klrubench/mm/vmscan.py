@@ -80,7 +80,9 @@ if TYPE_CHECKING:
 MIN_LRU_BATCH = 64  # pages isolated at a time, and the look-around window
 MAX_LRU_BATCH = 4096  # folios examined before others may run
 DEF_PRIORITY = 12
-MAX_RECLAIM_RETRIES = 16  # runs without a page after which kswapd is not woken again (classic LRU; under MGLRU it never fails)
+MAX_RECLAIM_RETRIES = (
+    16  # runs without a page after which kswapd is not woken again (classic LRU; under MGLRU it never fails)
+)
 WORK = np.array([DEMOTE_FOLIOS, PGSTEAL_KSWAPD, PGREFILL, PGAGING_PTE, PGAGING_YOUNG, PGCARRIED, PGSCAN_KSWAPD])
 SLICE_PS = 10_000_000_000  # work that kswapd does before others run: one quantum
 
@@ -253,7 +255,9 @@ def _balance_slice(address, node, memcgs, target_free, price, examine, fold, wal
             return
 
 
-def balance_slice(mm: Mm, node: Any, memcgs: Any, target_free: Any, price: Any, examine: Any, fold: Any, walk: Any, progress: Any) -> Any:
+def balance_slice(
+    mm: Mm, node: Any, memcgs: Any, target_free: Any, price: Any, examine: Any, fold: Any, walk: Any, progress: Any
+) -> Any:
     """kswapd's work until the node has `target_free` pages, the slice is used, an aging pass was made, or priority is spent.
 
     price: i64 [3], ps a folio examined, ps a page demoted, ps of the slice. progress: i64 [2], priority and the next memcg, kept from slice to slice.
@@ -304,7 +308,9 @@ class Kswapd:
         if mm.node[node, DEMOTION_TARGET] < 0:
             return
         batch, examine = max(1, MIN_LRU_BATCH // system.fold), max(1, MAX_LRU_BATCH // system.fold)
-        price = np.array([system.cost_ps("kswapd_scan"), system.cost_ps("kswapd_page"), SLICE_PS // system.fold], np.int64)
+        price = np.array(
+            [system.cost_ps("kswapd_scan"), system.cost_ps("kswapd_page"), SLICE_PS // system.fold], np.int64
+        )
         self.progress[:] = DEF_PRIORITY, 0
         while self.progress[0] >= 1 and mm.node[node, FREE] < (target := self.target_free(system) + batch):
             before = mm.stat[WORK]

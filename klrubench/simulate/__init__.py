@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Lruvec", "Options", "RunResult", "System", "Tenant", "Timing", "resolve_timing", "simulate"]
 
-_HOMES = {"Options": "loop", "simulate": "loop", "RunResult": "result", "Lruvec": "system", "System": "system", "Tenant": "tenant"}
+_HOMES = {
+    "Options": "loop",
+    "simulate": "loop",
+    "RunResult": "result",
+    "Lruvec": "system",
+    "System": "system",
+    "Tenant": "tenant",
+}
 
 
 def __getattr__(name: str) -> Any:

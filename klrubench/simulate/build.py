@@ -45,7 +45,9 @@ def layout_of(machine: Machine, workload: Workload, seed: int, duration_s: float
         pages = -(-pages // BLOCK) * BLOCK
     if pages < LEAST_PAGES:
         fit = max(1, 1 << max(0, (full // LEAST_PAGES).bit_length() - 1))
-        raise ScaleError(f"scale 1/{fold} leaves {pages} pages of {workload.footprint_gib:g} GiB; use --scale 1/{fit} or larger")
+        raise ScaleError(
+            f"scale 1/{fold} leaves {pages} pages of {workload.footprint_gib:g} GiB; use --scale 1/{fit} or larger"
+        )
     touches = simulated_touches(resolve_timing(machine, workload), workload, duration_s, fold)
     return Layout(full, pages, fold, seed, touches, duration_s)
 
@@ -58,7 +60,7 @@ def node_pages(machine: Machine, footprint_pages: int, place_all: str | None, fo
     sizes = []
     for index, (node, share) in enumerate(zip(machine.nodes, machine.node_shares(), strict=True)):
         if share is None:
-            sizes.append(int(round((node.capacity_gib or 0) * (1 << 18))) // fold)
+            sizes.append(round((node.capacity_gib or 0) * (1 << 18)) // fold)
             continue
         whole = share * footprint_pages * (1.0 if index in machine.top_nodes else SLACK)
         mine = machine.top_nodes if place_all == "top" else machine.lower_nodes if place_all == "lower" else ()
@@ -80,11 +82,14 @@ def placement_of(workload: Workload, policy: Policy) -> str:
     return {"top": "top", "lower": "lower", "truth": "truth"}.get(policy.place or "", workload.placement)
 
 
-def build(machine: Machine, workload: Workload, policy: Policy, seed: int, duration_s: float, fold: int, options: Options) -> System:
+def build(
+    machine: Machine, workload: Workload, policy: Policy, seed: int, duration_s: float, fold: int, options: Options
+) -> System:
     """A system at virtual time 0, pages placed, kswapd ready, the policy not yet started."""
     members = workload.tenants()
     layouts = [
-        layout_of(machine, member, int(stream_key(seed, f"tenant {k}")) if k else seed, duration_s, fold) for k, member in enumerate(members)
+        layout_of(machine, member, int(stream_key(seed, f"tenant {k}")) if k else seed, duration_s, fold)
+        for k, member in enumerate(members)
     ]
     feeds = shared_feeds(members, layouts, options.chunk)
     vmas, firsts, groups = [], [], memcgs(members)
@@ -98,7 +103,9 @@ def build(machine: Machine, workload: Workload, policy: Policy, seed: int, durat
     sizes = node_pages(machine, footprint, start if start in ("top", "lower") else None, fold)
     simulated = sum(layout.pages for layout in layouts)
     if sum(sizes) < simulated:
-        has = " + ".join(f"{node.name} {size * fold / (1 << 18):.3g}" for node, size in zip(machine.nodes, sizes, strict=True))
+        has = " + ".join(
+            f"{node.name} {size * fold / (1 << 18):.3g}" for node, size in zip(machine.nodes, sizes, strict=True)
+        )
         raise CapacityError(f"footprint {footprint / (1 << 18):g} GiB does not fit {machine.name} ({has} GiB)")
     bloom = max(64, (1 << BLOOM_FILTER_SHIFT) // fold)
     mm = new_mm(vmas, sizes, [node.tier for node in machine.nodes], max(groups) + 1, bloom, spare_mms=max(groups) + 1)
@@ -110,7 +117,9 @@ def build(machine: Machine, workload: Workload, policy: Policy, seed: int, durat
         timing = resolve_timing(machine, member)
         tenant = Tenant(k, names[k], member, timing, feed, firsts[k], pages, system)
         if member.busy_s > 0 and member.idle_s > 0:
-            tenant.busy_touches = max(1, feed.layout.touch_at_s(member.busy_s * duration_s / simulated_span(member, duration_s)))
+            tenant.busy_touches = max(
+                1, feed.layout.touch_at_s(member.busy_s * duration_s / simulated_span(member, duration_s))
+            )
             tenant.idle_ps = int(member.idle_s * PS_PER_S)
         tenants.append(tenant)
     system.allocate_engine()
@@ -131,7 +140,10 @@ def simulated_span(workload: Workload, duration_s: float) -> float:
 def place_pages(system: System, start: str) -> None:
     """Allocate all pages before access 0."""
     machine, mm = system.machine, system.mm
-    zonelist = sorted(range(len(machine.nodes)), key=lambda k: (machine.nodes[k].tier, machine.nodes[k].read_ns[machine.cpu_nodes[0]], k))
+    zonelist = sorted(
+        range(len(machine.nodes)),
+        key=lambda k: (machine.nodes[k].tier, machine.nodes[k].read_ns[machine.cpu_nodes[0]], k),
+    )
     if start == "lower":
         zonelist = [k for k in zonelist if k in machine.lower_nodes]
     order = side_by_side([first_touch_order(system, tenant) for tenant in system.tenants])
@@ -141,7 +153,9 @@ def place_pages(system: System, start: str) -> None:
         order = np.concatenate([order[first], np.delete(order, first)])
     elif start == "random":
         order = system.rng("placement").permutation(order)
-    where = " and ".join(f"{machine.nodes[k].name} ({mm.node[k, CAPACITY] * system.fold / (1 << 18):.3g} GiB)" for k in zonelist)
+    where = " and ".join(
+        f"{machine.nodes[k].name} ({mm.node[k, CAPACITY] * system.fold / (1 << 18):.3g} GiB)" for k in zonelist
+    )
     place(mm, order, zonelist, where)
 
 
@@ -170,7 +184,9 @@ def first_touch_order(system: System, tenant: Tenant) -> np.ndarray:
         leaves = order.astype(np.int64) >> tenant.feed.shift
         _, first = np.unique(leaves, return_index=True)
         return leaves[np.sort(first)] + tenant.first_page
-    ids = np.concatenate([np.arange(row[VMA_START], row[VMA_END]) for row in system.mm.vma if row[VMA_MM] == tenant.index])
+    ids = np.concatenate(
+        [np.arange(row[VMA_START], row[VMA_END]) for row in system.mm.vma if row[VMA_MM] == tenant.index]
+    )
     if tenant.workload.scattered and system.fold > 1:
         return np.roll(ids, -typical_start(system, tenant))
     return ids

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 KEEP_WORDS = 3 << 26  # a stream of up to 800 MB stays in memory; a longer one is made again for each run
 KEEP_FEEDS = 4
-KEEP_BYTES = 3 << 27  # of all kept streams: a second one of the usual 250 MB takes the place of the first (fresh memory costs 4 ns a byte)
+KEEP_BYTES = (
+    3 << 27
+)  # of all kept streams: a second one of the usual 250 MB takes the place of the first (fresh memory costs 4 ns a byte)
 CHUNK = 1 << 16  # 256 KiB of stream: in L2 when it is made and used
 WINDOW_S = 10.0  # truth is counted in windows of about this length
 HORIZON = 3  # windows that a promotion is judged by
@@ -184,7 +186,9 @@ def _shared_feed(workload: Workload, layout: Layout, chunk: int, beside: list[Fe
         _feeds.move_to_end(key)
         _feeds[key].taps.clear()
         return _feeds[key]
-    old = [each for each, feed in _feeds.items() if feed not in beside]  # the buffers of this run's own must not go round
+    old = [
+        each for each, feed in _feeds.items() if feed not in beside
+    ]  # the buffers of this run's own must not go round
     size = 4 * min(layout.accesses, KEEP_WORDS)
     while old and (len(_feeds) >= KEEP_FEEDS or size + sum(feed.words.nbytes for feed in _feeds.values()) > KEEP_BYTES):
         _spare[:] = [_feeds.pop(old.pop(0)).words]

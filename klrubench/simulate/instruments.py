@@ -44,7 +44,7 @@ def op_quantile_ps(hist: np.ndarray, share: float) -> float:
     if index < 2 * OP_SUB:
         return float(index)
     shift = index // OP_SUB - 1
-    return float((((index - shift * OP_SUB) << shift)) + (1 << shift) / 2)
+    return float(((index - shift * OP_SUB) << shift) + (1 << shift) / 2)
 
 
 class Instruments:
@@ -113,7 +113,9 @@ class Instruments:
         for tenant in system.tenants:
             check_work(tenant.name, tenant.touches, int(system.counts[tenant.index].sum()), tenant.accesses)
         metrics = {**self._work(), **self._time(), **self._tail(), **self._migration(), "duration_s": duration_s}
-        metrics.update(metadata_bytes=self.metadata(), metadata_peak_bytes=self.peak_metadata, convergence_s=self._convergence())
+        metrics.update(
+            metadata_bytes=self.metadata(), metadata_peak_bytes=self.peak_metadata, convergence_s=self._convergence()
+        )
         cpu = {name: ps / PS for name, ps in sorted(system.cpu_ps.items())}
         threads = list(cpu)
         cpu.update({name: ps / PS for name, ps in sorted(system.app_ps.items())})

@@ -69,4 +69,3 @@ def simulate(
     check_memory(system.mm)
     policy.finished(system)
     return instruments.result(duration_s)
-

@@ -38,7 +38,9 @@ def allocate(mm, order, zonelist):
         frame = alloc_frame(mm, chosen, pages)
         mm.pfn[page], mm.frame_page[frame] = frame, page
         mm.pte[page] = np.uint8(chosen) | np.uint8(ACCESSED | DIRTY)
-        mm.folio[page] = np.uint8(0 if is_classic(mm) else ACTIVE)  # lru_gen_in_fault; the classic LRU starts on the inactive list
+        mm.folio[page] = np.uint8(
+            0 if is_classic(mm) else ACTIVE
+        )  # lru_gen_in_fault; the classic LRU starts on the inactive list
         lru_add(mm, page, False)
     return 0
 
@@ -51,4 +53,6 @@ def place(mm: Mm, order: np.ndarray, zonelist: list[int], where: str) -> None:
     """
     left = allocate(mm, order.astype(np.int64), np.array(zonelist, np.int64))
     if left:
-        raise CapacityError(f"{left} of {len(order)} pages do not fit the {where}; take a larger node or a smaller footprint")
+        raise CapacityError(
+            f"{left} of {len(order)} pages do not fit the {where}; take a larger node or a smaller footprint"
+        )

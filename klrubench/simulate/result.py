@@ -68,12 +68,20 @@ def check_memory(mm: Mm) -> None:
         _law("isolated folios", int((generation < 0).sum()), 0)
         lruvec = memcg * len(used) + node
         np.add.at(listed, (lruvec, generation * 2 + file), 1 << order)
-        _law("frames that name their page", int((mm.frame_page[mm.pfn[first:last]] == np.arange(first, last)).sum()), int(last - first))
+        _law(
+            "frames that name their page",
+            int((mm.frame_page[mm.pfn[first:last]] == np.arange(first, last)).sum()),
+            int(last - first),
+        )
     for k in range(len(used)):
         _law(f"pages resident on node {k}", int(used[k]), int(mm.node[k, CAPACITY] - mm.node[k, FREE]))
     for row in range(len(mm.lru)):
         for k in range(8):
-            _law(f"pages of lruvec {row} generation {k // 2} type {k % 2}", int(listed[row, k]), int(mm.lru[row, NR_PAGES + k]))
+            _law(
+                f"pages of lruvec {row} generation {k // 2} type {k % 2}",
+                int(listed[row, k]),
+                int(mm.lru[row, NR_PAGES + k]),
+            )
         for file in range(2):
             spread = int(mm.lru[row, MAX_SEQ] - mm.lru[row, MIN_SEQ_ANON + file])
             if not 0 <= spread <= 3:

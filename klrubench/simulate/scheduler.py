@@ -152,7 +152,16 @@ class Scheduler:
 
     def run(self) -> None:
         """Run until every tenant has done its work."""
-        solve_latency(self.mix, self.other_ps, self.params, self.latency, self.node_params, self.mm.traffic, self.factor, self.cost)
+        solve_latency(
+            self.mix,
+            self.other_ps,
+            self.params,
+            self.latency,
+            self.node_params,
+            self.mm.traffic,
+            self.factor,
+            self.cost,
+        )
         while any(self._words[base + TOUCH] < goal for base, goal in self._goals):
             deadline = self._events[0][0] if self._events else FOREVER
             self._advance(deadline)

@@ -26,9 +26,22 @@ from klrubench.engine.quantum import Engine
 from klrubench.engine.random import stream_key
 from klrubench.errors import ScaleError
 from klrubench.mm.fault import no_fault
-from klrubench.mm.page_idle import draw_lower
 from klrubench.mm.mglru.trylock import set_trylock_miss
-from klrubench.mm.state import LRU_GEN_LACKS, MM_MEMCG, MM_RAN, NODE_KEY, PAGES_EACH, STATS, TIER, TIERING, TWO_STEP, WAKE_ON_REFUSE, WINDOW, Mm
+from klrubench.mm.page_idle import draw_lower
+from klrubench.mm.state import (
+    LRU_GEN_LACKS,
+    MM_MEMCG,
+    MM_RAN,
+    NODE_KEY,
+    PAGES_EACH,
+    STATS,
+    TIER,
+    TIERING,
+    TWO_STEP,
+    WAKE_ON_REFUSE,
+    WINDOW,
+    Mm,
+)
 from klrubench.simulate.feed import hottest
 from klrubench.simulate.scheduler import PS_PER_MS, PS_PER_S, Daemon, Hrtimer, Scheduler, Sleep, Until
 from klrubench.simulate.taps import Consume, Sampler, Tap
@@ -53,7 +66,17 @@ class Lruvec:
 class System(Scheduler):
     """One run's machine. Policies use the methods that follow `# for policies`."""
 
-    def __init__(self, machine: Machine, mm: Mm, tenants: list[Tenant], fold: int, seed: int, daemon_cpus: str, phases: bool, n_memcgs: int) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        mm: Mm,
+        tenants: list[Tenant],
+        fold: int,
+        seed: int,
+        daemon_cpus: str,
+        phases: bool,
+        n_memcgs: int,
+    ) -> None:
         self.machine, self.mm, self.tenants, self.fold, self.seed = machine, mm, tenants, fold, seed
         self.shared_cpus, self.phases = daemon_cpus == "shared", phases
         self.n_memcgs = n_memcgs
@@ -92,7 +115,7 @@ class System(Scheduler):
             row[[COMPUTE_PS, MLP, THREADS]] = timing.compute_ns * 1000, timing.mlp, timing.threads
             row[[FOLD, CACHE_PS, CPU_SHARE]] = self.fold, machine.cache_hit_ns * 1000, 1.0
             if timing.open_loop:
-                self.state[tenant.index, GAP] = int(round(timing.touch_ns * 1000 * self.fold))
+                self.state[tenant.index, GAP] = round(timing.touch_ns * 1000 * self.fold)
 
         shape = np.array([(t.first_page, t.pages, t.workload.touches) for t in self.tenants], np.int64)
         self.engine = Engine(
@@ -148,7 +171,9 @@ class System(Scheduler):
             ScaleError: it falls under one.
         """
         if n < self.fold:
-            raise ScaleError(f"scale 1/{self.fold} leaves less than one of {name} ({n}); use --scale 1/{1 << max(0, n.bit_length() - 1)} or larger")
+            raise ScaleError(
+                f"scale 1/{self.fold} leaves less than one of {name} ({n}); use --scale 1/{1 << max(0, n.bit_length() - 1)} or larger"
+            )
         return round(n / self.fold)
 
     def budget(self, n: int, carry: int, name: str) -> tuple[int, int]:

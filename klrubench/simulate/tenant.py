@@ -58,7 +58,11 @@ class Tenant:
 
     def runtime_ms(self) -> float:
         """CPU time that each thread has had, ms (waiting for memory is CPU time; sleep is not)."""
-        clock = int(self.system.state[self.index, CLOCK]) if self.finished else max(int(self.system.state[self.index, CLOCK]), self.system.now_ps)
+        clock = (
+            int(self.system.state[self.index, CLOCK])
+            if self.finished
+            else max(int(self.system.state[self.index, CLOCK]), self.system.now_ps)
+        )
         return (clock - self.slept_ps) / PS_PER_MS
 
     def touch_at_s(self, seconds: float) -> int:

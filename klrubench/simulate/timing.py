@@ -67,13 +67,17 @@ def resolve_timing(machine: Machine, workload: Workload) -> Timing:
         if compute < LEAST_COMPUTE_NS:
             need = missing * (LEAST_COMPUTE_NS + top) + cached
             threads = max(threads, int(-(-need * workload.rate * pages // 1e9)))
-            compute = max(LEAST_COMPUTE_NS, (threads * 1e9 / (workload.rate * pages) - cached) / max(missing, 1e-9) - top)
+            compute = max(
+                LEAST_COMPUTE_NS, (threads * 1e9 / (workload.rate * pages) - cached) / max(missing, 1e-9) - top
+            )
             note = f"{workload.rate:g} touches/page/s need {threads} threads, not {workload.threads}"
     touch = (missing * (compute + top) + cached) / threads
     if workload.open_loop and workload.rate > 0:
         touch = max(touch, 1e9 / (workload.rate * pages))
     below = (missing * (compute + lower) + cached) / threads
-    return Timing(threads, workload.mlp, compute, touch, max(below, touch), 1e9 / (touch * pages), workload.open_loop, note)
+    return Timing(
+        threads, workload.mlp, compute, touch, max(below, touch), 1e9 / (touch * pages), workload.open_loop, note
+    )
 
 
 def simulated_touches(timing: Timing, workload: Workload, duration_s: float, fold: int) -> int:
@@ -81,4 +85,4 @@ def simulated_touches(timing: Timing, workload: Workload, duration_s: float, fol
     busy = 1.0
     if workload.busy_s > 0 and workload.idle_s > 0:
         busy = workload.busy_s / (workload.busy_s + workload.idle_s)
-    return max(1, int(round(duration_s * busy * 1e9 / timing.touch_ns / fold)))
+    return max(1, round(duration_s * busy * 1e9 / timing.touch_ns / fold))

@@ -70,5 +70,3 @@ def mark_windows(system: System) -> None:
 
 def _enter(system: System, index: int) -> None:
     system.mm.setting[WINDOW] = index
-
-

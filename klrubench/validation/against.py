@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ def _numbers(file: Path, line: int, row: list[str], wanted: int) -> list[float]:
 
 
 def _check_growth(file: Path, name: str, column: list[float], strictly: bool) -> None:
-    for line, (before, after) in enumerate(zip(column, column[1:], strict=False), 3):
+    for line, (before, after) in enumerate(itertools.pairwise(column), 3):
         if after < before or (strictly and after == before):
             raise UsageError(
                 f"{file}:{line}: {name} goes from {before:g} to {after:g}; rows must be in order of time, counters cumulative"

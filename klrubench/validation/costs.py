@@ -9,8 +9,7 @@ import numpy as np
 from klrubench.mm.mglru.aging import run_aging
 from klrubench.mm.mglru.walk import N_WALK
 from klrubench.mm.migrate import move_many
-from klrubench.mm.state import KSWAPD_WAKE
-from klrubench.mm.vmscan import CHARGED
+from klrubench.mm.state import KSWAPD_WAKE, PGAGING_PTE, PGAGING_YOUNG, PGCARRIED
 from klrubench.validation.emulated import (
     NS_PER_INSTRUCTION,
     PERIOD_S,
@@ -30,6 +29,7 @@ from klrubench.validation.finding import Finding, Part, check, finding, near, sa
 
 GROUP = "costs"
 SLOW, TABLES, YOUNG = 1, 32, 192
+AGING = [PGAGING_PTE, PGAGING_YOUNG, PGCARRIED]
 
 
 def counted(name: str) -> float:
@@ -104,13 +104,12 @@ def carry_page() -> Finding:
     parts: list[Part] = []
     for kernel, carried in (("6.12", 8 * TABLE), ("6.18", 2 * 8 * TABLE)):
         system = start(workload=Script(8 * TABLE, []), machine=emulated(kernel=kernel), duration_s=1)
-        before = system.mm.stat[list(CHARGED)]
+        before = system.mm.stat[AGING]
         for _ in range(4):
             run_aging(system.mm, SLOW, 0, SLOW, True, np.zeros(N_WALK, np.int64))
-        counts = (system.mm.stat[list(CHARGED)] - before).tolist()
-        done = dict(zip(CHARGED.values(), counts, strict=True))
-        parts.append(same(f"{kernel}: PTEs visited", 4 * 8 * TABLE, done["aging_pte"] + done["aging_young"]))
-        parts.append(same(f"{kernel}: pages carried", carried, done["carry_page"]))
+        pte, young, moved = (system.mm.stat[AGING] - before).tolist()
+        parts.append(same(f"{kernel}: PTEs visited", 4 * 8 * TABLE, pte + young))
+        parts.append(same(f"{kernel}: pages carried", carried, moved))
     each = instructions(system.machine, "carry_page")
     return finding(f"{each:.0f}", same("instructions", counted("carry_page"), each), more=parts)
 

@@ -186,14 +186,21 @@ class Meter:
     def __init__(self, system: System) -> None:
         self.events: Counter[str] = Counter()
         self.log: list[Counter[str]] = []
-        self.costs, charge = system.machine.costs, system.charge_full
+        self.costs, charge, charge_full = system.machine.costs, system.charge, system.charge_full
 
-        def charge_full(**counts: int) -> None:
-            self.log.append(Counter({name: int(n) for name, n in counts.items()}))
+        def note(counts: dict[str, int], each: int) -> None:
+            self.log.append(Counter({name: int(n) * each for name, n in counts.items()}))
             self.events.update(self.log[-1])
+
+        def metered(**counts: int) -> None:
+            note(counts, system.fold)
             charge(**counts)
 
-        system.charge_full = charge_full  # type: ignore[method-assign]
+        def metered_full(**counts: int) -> None:
+            note(counts, 1)
+            charge_full(**counts)
+
+        system.charge, system.charge_full = metered, metered_full  # type: ignore[method-assign]
 
     def instructions(self, *names: str, events: Counter[str] | None = None) -> float:
         """Guest instructions charged under these names (all if none is given), in total or for `events`."""

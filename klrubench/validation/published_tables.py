@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -110,7 +111,7 @@ class _Pmbench(Workload):
         edges = [layout.pages * k // SLICES for k in range(SLICES + 1)]
         parts = [
             Part(math.exp(-((((k + 0.5) / SLICES - 0.5) / self.sigma) ** 2) / 2), first, last - first, self.read_share)
-            for k, (first, last) in enumerate(zip(edges, edges[1:], strict=False))
+            for k, (first, last) in enumerate(itertools.pairwise(edges))
         ]
         return RangeStream(layout, parts)
 

@@ -286,7 +286,12 @@ class Scheme:
     def apply(self, system: System, context: Kdamond) -> Iterator[Any]:
         """One application to the regions of a context; yields when time should pass."""
         s, intervals = self.state, context.intervals
-        s[[MAX_NR, AGGREGATION_US, PASSED, FOLD]] = intervals.samples, intervals.aggregation_us, context.passed_since_reset, system.fold
+        s[[MAX_NR, AGGREGATION_US, PASSED, FOLD]] = (
+            intervals.samples,
+            intervals.aggregation_us,
+            context.passed_since_reset,
+            system.fold,
+        )
         self.adjust_quota(system)
         self.applied += 1
         s[LEAST_SCORE] = least_score(context.table, context.n, s)

@@ -31,7 +31,9 @@ from klrubench.mm.damon.tuning import Intervals
 if TYPE_CHECKING:
     from klrubench.simulate import System
 
-HRTIMER_TICKS = 256  # sleeps of fewer ticks are exact (USLEEP_RANGE_UPPER_BOUND, 6.13+); longer ones go by the timer wheel
+HRTIMER_TICKS = (
+    256  # sleeps of fewer ticks are exact (USLEEP_RANGE_UPPER_BOUND, 6.13+); longer ones go by the timer wheel
+)
 
 
 class Kdamond:
@@ -45,7 +47,13 @@ class Kdamond:
     """
 
     def __init__(
-        self, node: int, scheme: Scheme | None, intervals: Intervals, min_regions: int = 10, max_regions: int = 1000, restart_apply: bool = True
+        self,
+        node: int,
+        scheme: Scheme | None,
+        intervals: Intervals,
+        min_regions: int = 10,
+        max_regions: int = 1000,
+        restart_apply: bool = True,
     ) -> None:
         self.node, self.scheme, self.intervals = node, scheme, intervals
         self.min_regions, self.max_regions, self.restart_apply = min_regions, max_regions, restart_apply
@@ -96,7 +104,9 @@ class Kdamond:
             charge(idle_check=self.n)
             ends = self.passed >= self.next_aggregation
             if ends:
-                self.n = merge_regions(self.table, self.n, most // 10, self.size_limit, self.max_regions, self.intervals.samples)
+                self.n = merge_regions(
+                    self.table, self.n, most // 10, self.size_limit, self.max_regions, self.intervals.samples
+                )
             if applies and self.scheme is not None:
                 yield from self.scheme.apply(system, self)
                 self.scheme.set_next_apply(self.passed, self.intervals.sample_us)

@@ -63,7 +63,9 @@ class WalkObject:
 
 def need_resched(system: System) -> bool:
     """Whether the running thread has had its CPU for a tick while a tenant waits for it (only where they share CPUs)."""
-    waiting = system.shared_cpus and system.current is not None and not all(tenant.finished for tenant in system.tenants)
+    waiting = (
+        system.shared_cpus and system.current is not None and not all(tenant.finished for tenant in system.tenants)
+    )
     return waiting and system.current.spent_ps * system.machine.hz >= PS_PER_S
 
 
@@ -93,7 +95,9 @@ def walk_memcg(system: System, memcg: int, walker: WalkObject, batch: int = 2 <<
             yield np.empty(0, np.uint32) if pages is None else pages
 
 
-def walk_one(system: System, lruvec: Lruvec, space: int, walker: WalkObject, out: np.ndarray) -> Iterator[np.ndarray | None]:
+def walk_one(
+    system: System, lruvec: Lruvec, space: int, walker: WalkObject, out: np.ndarray
+) -> Iterator[np.ndarray | None]:
     """try_walk_mm until the address space is through, with a flush after every partial walk."""
     mm, state, row = system.mm, walker.state, lruvec.index
     flush_after = max(1, MAX_LRU_BATCH // system.fold)

@@ -60,7 +60,9 @@ def inc_min_seq(mm, lruvec, file):
         list_del(mm, page)
         if generation == old:
             set_generation(mm, page, lruvec, new)
-            mm.folio[page] &= np.uint8(0xFF ^ (REFERENCED if mm.setting[TWO_STEP] else REFERENCED | WORKINGSET))  # folio_inc_gen
+            mm.folio[page] &= np.uint8(
+                0xFF ^ (REFERENCED if mm.setting[TWO_STEP] else REFERENCED | WORKINGSET)
+            )  # folio_inc_gen
             generation = new
             mm.stat[PGCARRIED] += 1
         list_add(mm, page, list_head(mm, lruvec, generation, file), True)
@@ -80,7 +82,9 @@ def try_to_inc_min_seq(mm, lruvec):
     row = mm.lru[lruvec]
     moved = False
     for file in range(2):
-        while row[MIN_SEQ_ANON + file] + MIN_NR_GENS <= row[MAX_SEQ] and list_empty(mm, lruvec, row[MIN_SEQ_ANON + file], file):
+        while row[MIN_SEQ_ANON + file] + MIN_NR_GENS <= row[MAX_SEQ] and list_empty(
+            mm, lruvec, row[MIN_SEQ_ANON + file], file
+        ):
             row[MIN_SEQ_ANON + file] += 1
             moved = True
     return moved
@@ -160,8 +164,6 @@ def should_run_aging(mm, lruvec):
             elif seq + MIN_NR_GENS == top:
                 old += pages
     return young * MIN_NR_GENS > total or old * (MIN_NR_GENS + 2) < total
-
-
 
 
 DONE_OK, ERANGE, EEXIST = 0, -34, -17

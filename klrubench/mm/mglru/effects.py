@@ -60,7 +60,9 @@ def repairs(effects: str, filtered: bool = True) -> int:
     Raises:
         UnknownNameError: a name that is no effect.
     """
-    words = {"all": VARIANTS["as_posted"], "none": (), **VARIANTS}.get(effects) or (() if effects in ("none", "clean") else effects.split("+"))
+    words = {"all": VARIANTS["as_posted"], "none": (), **VARIANTS}.get(effects) or (
+        () if effects in ("none", "clean") else effects.split("+")
+    )
     for word in words:
         if word not in EFFECTS:
             raise UnknownNameError("effect of the walk", word, [*EFFECTS, "all", "none"])

@@ -15,7 +15,19 @@ from klrubench.engine.jit import njit, njit_inline
 from klrubench.mm.mglru.bloom import bloom_reset
 from klrubench.mm.mglru.effects import AGING, BLOOM, STICKY_FORCE
 from klrubench.mm.mglru.walk import FORCE, OWN_FILTER_SEQ, REPAIRS, SEQ, WRAPPED
-from klrubench.mm.state import MM_HEAD, MM_MEMCG, MM_NEXT, MM_PREV, MM_RAN, MM_SEQ, MM_TAIL, NO_MM, OWN_HEAD, OWN_SEQ, OWN_TAIL
+from klrubench.mm.state import (
+    MM_HEAD,
+    MM_MEMCG,
+    MM_NEXT,
+    MM_PREV,
+    MM_RAN,
+    MM_SEQ,
+    MM_TAIL,
+    NO_MM,
+    OWN_HEAD,
+    OWN_SEQ,
+    OWN_TAIL,
+)
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:

@@ -30,7 +30,16 @@ from klrubench.mm.lru import folio_update_gen
 from klrubench.mm.mglru.bloom import bloom_test, bloom_update
 from klrubench.mm.mglru.effects import BLOOM, EDGE, PMD, RESUME, STEAL, UNFILTERED
 from klrubench.mm.mglru.trylock import missed
-from klrubench.mm.state import LRU_GEN_CORE, LRU_GEN_LACKS, LRU_GEN_NONLEAF_YOUNG, TWO_STEP, VMA_END, VMA_MM, VMA_ORDER, VMA_START
+from klrubench.mm.state import (
+    LRU_GEN_CORE,
+    LRU_GEN_LACKS,
+    LRU_GEN_NONLEAF_YOUNG,
+    TWO_STEP,
+    VMA_END,
+    VMA_MM,
+    VMA_ORDER,
+    VMA_START,
+)
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
@@ -244,7 +253,9 @@ def walk_tables(mm, walk, first, last, lruvec, node, out):
         if full:
             if n_pending == 0:
                 walk[NEXT] = end
-                if not repairs & EDGE:  # the resume address is rejected: the rest of this address space is lost for the pass
+                if (
+                    not repairs & EDGE
+                ):  # the resume address is rejected: the rest of this address space is lost for the pass
                     walk[NEXT] = -1
                     walk[LOST] += 1
             elif repairs & RESUME:
