@@ -12,6 +12,7 @@ from klrubench.cli.options import (
     RATIO_HELP,
     Cost,
     DaemonCpus,
+    Executor,
     Format,
     Hz,
     Jobs,
@@ -64,6 +65,7 @@ def command(
     scale: Annotated[str | None, scale_option] = None,
     baseline: Annotated[str | None, typer.Option(metavar="POLICY", help="What slowdowns are against.")] = None,
     jobs: Jobs = None,
+    executor: Executor = None,
     wide: Annotated[bool, typer.Option("--wide", help="Cost beside benefit for every workload.")] = False,
     form: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.text,
     as_json: Json = False,
@@ -83,6 +85,7 @@ def command(
       klrubench compare -w kv:idle=60 --ratios 1:1,1:2,1:8 --seeds 5
       klrubench compare --suite quick --format lkml
       klrubench compare --cost pghot_record=4x --dry-run
+      klrubench compare --suite full --executor dask:scheduler.json
     """
     from klrubench.cli.output import say
     from klrubench.study.compare import compare
@@ -108,6 +111,7 @@ def command(
         daemon_cpus=daemon_cpus.value if daemon_cpus else None,
         baseline=baseline,
         jobs=jobs,
+        executor=executor,
         store=results,
         progress=progress_for(),
         dry_run=dry_run,

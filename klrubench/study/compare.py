@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from klrubench.errors import StoreError
 from klrubench.study.executor import Batch, Failure, run_all
@@ -93,6 +93,7 @@ def compare(
     daemon_cpus: str | None = None,
     baseline: str | None = None,
     jobs: int | None = None,
+    executor: str | None = None,
     store: Store | Path | str | None = None,
     progress: Progress | None = None,
     dry_run: bool = False,
@@ -110,7 +111,8 @@ def compare(
         scale: `auto` or 1 over a power of two (`1/32`).
         kernel, hz, sysctls, costs, daemon_cpus: changes to the machine and to how it is simulated.
         baseline: the policy that slowdowns are against (`all_top`).
-        jobs: processes (default: one a CPU).
+        jobs: processes or threads (default: one a CPU).
+        executor: where runs are computed: processes, threads, dask:ADDRESS, dask:FILE or slurm:PROFILE.toml.
         store: results folder (default: the study's results/, or ./klrubench-results).
         progress: who is told how far it is.
         dry_run: compute nothing; `to_run` says what would be computed, and why.
@@ -147,7 +149,15 @@ def compare(
         say(f"warning: {line}")
     if dry_run:
         return _dry(asked, runs, told, place)
-    return _answer(asked, runs, told, place, jobs, progress, say)
+    return _answer(asked, runs, told, place, Workers(jobs, executor, progress), say)
+
+
+class Workers(NamedTuple):
+    """Who computes, and who is told; as for `run_all`."""
+
+    jobs: int | None
+    executor: str | None
+    progress: Progress | None
 
 
 def open_store(store: Store | Path | str | None, say: Callable[[str], None] = lambda line: None) -> Store:
@@ -185,15 +195,14 @@ def _answer(
     runs: list[RunSpec],
     told: list[str],
     store: Store,
-    jobs: int | None,
-    progress: Progress | None,
+    workers: Workers,
     say: Callable[[str], None],
 ) -> Comparison:
     found = {run.run_id: store.get(run.run_id) for run in runs}
     for line in store.notes:
         say(f"warning: {line}")
     missing = [run for run in runs if found[run.run_id] is None]
-    batch = run_all(missing, jobs=jobs, store=store, progress=progress) if missing else Batch()
+    batch = run_all(missing, store=store, **workers._asdict()) if missing else Batch()
     rows = []
     for run in runs:
         record = found[run.run_id] or batch.records.get(run.run_id)
