@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 
 
 @njit
-def random_bytes(state, words):
+def random_bytes(state: np.ndarray, words: np.ndarray) -> None:
     """The reference: read, change and write random bytes, prefetched as the access loop does."""
     for k in range(len(words) - AHEAD):
         prefetch(state, np.uint64(words[k + AHEAD] & np.uint32(ID_MASK)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from klrubench.engine.pointer import (
     table_i64,
 )
 
+if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
+
 # int64 state of the quantum clock
 NEXT_PS, START_PS = range(2)
 # int64 columns of a tenant's span of stream: address of its next word, words before Python must look (FINISHED: its work is done)
@@ -31,8 +34,20 @@ HAD_TURN, OVER, LOOK = range(3)
 
 @njit
 def end_quantum(
-    quantum, now_ps, tenants, counts, at_start, mix, other_ps, params, latency, nodes, traffic, factor, cost
-):
+    quantum: np.ndarray,
+    now_ps: int,
+    tenants: np.ndarray,
+    counts: np.ndarray,
+    at_start: np.ndarray,
+    mix: np.ndarray,
+    other_ps: np.ndarray,
+    params: np.ndarray,
+    latency: np.ndarray,
+    nodes: np.ndarray,
+    traffic: np.ndarray,
+    factor: np.ndarray,
+    cost: np.ndarray,
+) -> None:
     """Close the quantum that ends at or before `now_ps`: solve the latencies of the next one from its mix."""
     total = np.int64(0)
     for t in range(len(tenants)):
@@ -92,7 +107,7 @@ N_ARRAYS = len(Engine._fields)
 
 
 @njit_inline
-def engine_at(address):
+def engine_at(address: int) -> Engine:
     """The `Engine` whose table of addresses stands at an address."""
     c = array_i64(address, 3 * N_ARRAYS)
     return Engine(
@@ -105,7 +120,7 @@ def engine_at(address):
 
 
 @njit_inline
-def close_quantum(e, now_ps):
+def close_quantum(e: Engine, now_ps: int) -> None:
     """`end_quantum` on an engine."""
     end_quantum(
         e.quantum,
@@ -125,7 +140,7 @@ def close_quantum(e, now_ps):
 
 
 @njit_inline
-def run_tenant(e, t, words, n_words, deadline):
+def run_tenant(e: Engine, t: int, words: np.ndarray, n_words: int, deadline: int) -> tuple[int, int]:
     """Serve touches of one tenant up to a deadline; (touches served, why it stopped)."""
     first, pages = e.shape[t, 0], e.shape[t, 1]
     return run_touches(
@@ -135,7 +150,7 @@ def run_tenant(e, t, words, n_words, deadline):
 
 
 @njit_inline
-def take_turn(e, t, spans, limit):
+def take_turn(e: Engine, t: int, spans: np.ndarray, limit: int) -> int:
     """One tenant up to `limit` or the end of its words; why it stopped."""
     words = array_u32(spans[t, WORD_AT], spans[t, WORDS_LEFT] + AHEAD)
     served, reason = run_tenant(e, t, words, spans[t, WORDS_LEFT], limit)
@@ -145,7 +160,7 @@ def take_turn(e, t, spans, limit):
 
 
 @njit
-def run_together(address, spans, turns, deadline):
+def run_together(address: int, spans: np.ndarray, turns: np.ndarray, deadline: int) -> Int:
     """Serve several tenants up to `deadline`: each up to the next quantum in turn, in an order that rotates, then it is solved for all.
 
     Args:
@@ -185,7 +200,7 @@ def run_together(address, spans, turns, deadline):
 
 
 @njit
-def run_alone(address, words, n_words, deadline):
+def run_alone(address: int, words: np.ndarray, n_words: int, deadline: int) -> tuple[Int, int]:
     """Serve touches of the only tenant up to `deadline`, solving latencies at each quantum; (touches served, reason)."""
     e = engine_at(address)
     served = np.int64(0)

@@ -46,7 +46,7 @@ FREE_COUNTER = NO_UNIT << TAG_SHIFT
 
 
 @njit_inline
-def unit_of(frame, first, huge_first, shift):
+def unit_of(frame: int, first: int, huge_first: int, shift: int) -> int:
     """The unit of a frame of this device; 2 MiB frames have numbers of their own."""
     if frame >= huge_first:
         return HUGE_UNIT | ((frame - huge_first) >> max(0, shift - TABLE_SHIFT))
@@ -54,7 +54,7 @@ def unit_of(frame, first, huge_first, shift):
 
 
 @njit_inline
-def put_on_hotlist(d, hotlist, entry):
+def put_on_hotlist(d: np.ndarray, hotlist: np.ndarray, entry: int) -> None:
     """Add an entry (count << 32 | unit) to the ring; lost if that is full."""
     if d[LISTED] == len(hotlist):
         d[LOST] += 1
@@ -64,7 +64,7 @@ def put_on_hotlist(d, hotlist, entry):
 
 
 @njit_inline
-def find_counter(table, first, unit):
+def find_counter(table: np.ndarray, first: int, unit: np.uint64) -> int:
     """The unit's counter among the ways from `first` on, else the one with the least count (a free one counts 0)."""
     least, least_count = first, table[first] & np.uint64(COUNT_MASK)
     for way in range(first, first + WAYS):
@@ -78,7 +78,7 @@ def find_counter(table, first, unit):
 
 
 @njit_inline
-def take_over(d, entry, unit, victim):
+def take_over(d: np.ndarray, entry: np.uint64, unit: np.uint64, victim: int) -> np.uint64:
     """What the counter `entry` of another unit becomes for this one; unchanged if newcomers are not counted."""
     if entry != np.uint64(FREE_COUNTER):
         if victim == NEVER:
@@ -91,7 +91,9 @@ def take_over(d, entry, unit, victim):
 
 
 @njit
-def _count_requests(address, words, base, d, table, hotlist):
+def _count_requests(
+    address: int, words: np.ndarray, base: int, d: np.ndarray, table: np.ndarray, hotlist: np.ndarray
+) -> None:
     mm = mm_at(address)
     node, first, huge_first, shift = np.uint8(d[NODE]), d[FIRST], d[HUGE_FIRST], d[SHIFT]
     kind, every, seen, victim, always_on, set_mask = (
@@ -131,7 +133,7 @@ def _count_requests(address, words, base, d, table, hotlist):
 
 
 @njit
-def _end_epoch(d, table, hotlist):
+def _end_epoch(d: np.ndarray, table: np.ndarray, hotlist: np.ndarray) -> None:
     threshold = np.uint64(d[THRESHOLD])
     for way in range(len(table)):
         entry = table[way]
@@ -142,7 +144,7 @@ def _end_epoch(d, table, hotlist):
 
 
 @njit
-def _pages_of(address, d, units, out):
+def _pages_of(address: int, d: np.ndarray, units: np.ndarray, out: np.ndarray) -> int:
     mm = mm_at(address)
     n = 0
     for k in range(len(units)):

@@ -8,6 +8,8 @@ which stay active when referenced.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from klrubench.engine.bits import ACCESSED, ACTIVE, IDLE, REFERENCED, WORKINGSET, YOUNG
@@ -16,18 +18,22 @@ from klrubench.mm.demotion import demote, next_demotion_node
 from klrubench.mm.lru import ACTIVE_LIST, INACTIVE_LIST, folio_nr_pages, list_head, lru_add, lru_isolate
 from klrubench.mm.state import DEMOTE_FAIL, NR_PAGES, PAGES_EACH, PGREFILL
 
+if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
+    from klrubench.mm.state import Mm
+
 SWAP_CLUSTER_MAX = 32  # pages of a list at a time
 PAGES_PER_GIB = 1 << 18
 
 
 @njit_inline
-def list_pages(mm, lruvec, which, file):
+def list_pages(mm: Mm, lruvec: int, which: int, file: int) -> int:
     """Pages on a list."""
     return mm.lru[lruvec, NR_PAGES + 2 * which + file]
 
 
 @njit_inline
-def inactive_is_low(mm, lruvec, file):
+def inactive_is_low(mm: Mm, lruvec: int, file: int) -> bool:
     """Whether the active list has to give: inactive * sqrt(10 * GiB) < active, both lists' full size in whole GiB; ratio 1 below 1 GiB."""
     inactive, active = list_pages(mm, lruvec, INACTIVE_LIST, file), list_pages(mm, lruvec, ACTIVE_LIST, file)
     gib = (inactive + active) * max(np.int64(1), mm.setting[PAGES_EACH]) // PAGES_PER_GIB
@@ -36,7 +42,7 @@ def inactive_is_low(mm, lruvec, file):
 
 
 @njit_inline
-def rmap_referenced(mm, page):
+def rmap_referenced(mm: Mm, page: int) -> bool:
     """folio_referenced: test and clear the accessed bit, and what idle page tracking has saved of it; no look-around."""
     young = mm.pte[page] & np.uint8(ACCESSED) or mm.folio[page] & np.uint8(YOUNG)
     if young:
@@ -46,7 +52,7 @@ def rmap_referenced(mm, page):
 
 
 @njit_inline
-def shrink_active_list(mm, lruvec, file, pages):
+def shrink_active_list(mm: Mm, lruvec: int, file: int, pages: int) -> Int:
     """Move folios from the tail of the active list to the inactive one, referenced or not (the bit is cleared); folios examined."""
     head, examined = list_head(mm, lruvec, ACTIVE_LIST, file), np.int64(0)
     while pages > 0 and mm.lru_prev[head] != head:
@@ -61,7 +67,7 @@ def shrink_active_list(mm, lruvec, file, pages):
 
 
 @njit_inline
-def keeps_classic(mm, page):
+def keeps_classic(mm: Mm, page: int) -> bool:
     """folio_check_references of an inactive folio: True if it stays. Young once: keep and mark; marked before: activate."""
     young, flags = rmap_referenced(mm, page), mm.folio[page]
     mm.folio[page] &= np.uint8(0xFF ^ REFERENCED)
@@ -74,7 +80,9 @@ def keeps_classic(mm, page):
 
 
 @njit_inline
-def shrink_inactive_list(mm, lruvec, file, node, preferred, pages, fold):
+def shrink_inactive_list(
+    mm: Mm, lruvec: int, file: int, node: int, preferred: int, pages: int, fold: int
+) -> tuple[Int, Int, bool]:
     """Demote folios from the tail of the inactive list that are not referenced; (folios examined, pages demoted, no room was left)."""
     head, examined, demoted = list_head(mm, lruvec, INACTIVE_LIST, file), np.int64(0), np.int64(0)
     while pages > 0 and mm.lru_prev[head] != head:
@@ -94,13 +102,15 @@ def shrink_inactive_list(mm, lruvec, file, node, preferred, pages, fold):
 
 
 @njit_inline
-def scan_target(mm, lruvec, which, file, priority, fold):
+def scan_target(mm: Mm, lruvec: int, which: int, file: int, priority: int, fold: int) -> int:
     """Pages of a list to be scanned in a round: its full size >> priority, at scale."""
     return -(-(list_pages(mm, lruvec, which, file) * fold >> priority) // fold)
 
 
 @njit_inline
-def shrink_classic(mm, lruvec, node, priority, wanted, examine, fold):
+def shrink_classic(
+    mm: Mm, lruvec: int, node: int, priority: int, wanted: int, examine: int, fold: int
+) -> tuple[Int, Int]:
     """One round of classic reclaim on a lruvec, at most about `examine` folios; (inactive folios examined, pages demoted)."""
     cluster = max(np.int64(1), np.int64(SWAP_CLUSTER_MAX // fold))
     preferred = next_demotion_node(mm, node)

@@ -24,6 +24,7 @@ from klrubench.mm.state import MAX_NR_GENS, MAX_SEQ, TIER, VMA_END, VMA_MEMCG, V
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.mm.state import Mm
     from klrubench.simulate import System, Tenant
 
@@ -40,7 +41,17 @@ SLICE_PS = 10_000_000_000  # promotions before others may run: one quantum
 
 
 @njit
-def _scan_ptes(address, memcg, first, budget, sighted, wanted, posted, nodes, out):
+def _scan_ptes(
+    address: int,
+    memcg: int,
+    first: int,
+    budget: int,
+    sighted: np.ndarray,
+    wanted: int,
+    posted: bool,
+    nodes: np.ndarray,
+    out: np.ndarray,
+) -> tuple[Int, Int, Int]:
     mm = mm_at(address)
     listed = visited = np.int64(0)
     for v in range(len(mm.vma)):
@@ -88,7 +99,7 @@ def scan_ptes(
 
 
 @njit_inline
-def is_hot(mm, page):
+def is_hot(mm: Mm, page: int) -> bool:
     """is_hot_page: on one of the two youngest generations (classic: on the active list)."""
     generation = np.int64(mm.folio[page] & np.uint8(GEN_MASK)) - 1
     if generation < 0 or is_classic(mm):
@@ -98,7 +109,9 @@ def is_hot(mm, page):
 
 
 @njit
-def _promote_listed(address, pages, target, fold, price):
+def _promote_listed(
+    address: int, pages: np.ndarray, target: int, fold: int, price: np.ndarray
+) -> tuple[Int, Int, Int, Int]:
     mm = mm_at(address)
     tried = folios = moved = refused = used = np.int64(0)
     while tried < len(pages) and used < price[2]:

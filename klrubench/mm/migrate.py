@@ -43,6 +43,7 @@ from klrubench.mm.state import (
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.mm.state import Mm
     from klrubench.simulate import System
 
@@ -52,7 +53,7 @@ FLUSH_FOLIOS = 512  # folios a TLB flush of batched migration (migrate_pages bat
 
 
 @njit_inline
-def alloc_frame(mm, node, pages):
+def alloc_frame(mm: Mm, node: int, pages: int) -> np.int64:
     """Take a free frame of a node (4 KiB or 2 MiB); the caller has checked that `pages` are free."""
     first, top = (FIRST_FRAME, STACK_TOP) if pages == 1 else (FIRST_HUGE, HUGE_TOP)
     mm.node[node, FREE] -= pages
@@ -61,7 +62,7 @@ def alloc_frame(mm, node, pages):
 
 
 @njit_inline
-def free_frame(mm, node, frame, pages):
+def free_frame(mm: Mm, node: int, frame: int, pages: int) -> None:
     """Give a frame back; it is the next one handed out."""
     first, top = (FIRST_FRAME, STACK_TOP) if pages == 1 else (FIRST_HUGE, HUGE_TOP)
     mm.frame_stack[mm.node[node, first] + mm.node[node, top]] = frame
@@ -71,7 +72,7 @@ def free_frame(mm, node, frame, pages):
 
 
 @njit_inline
-def move_isolated(mm, page, target, fold):
+def move_isolated(mm: Mm, page: int, target: int, fold: int) -> bool:
     """Copy an isolated folio to another node and put it on the lists there; False if the node is out of frames."""
     pages = folio_nr_pages(mm, page)
     if mm.node[target, FREE] < pages:
@@ -93,7 +94,7 @@ def move_isolated(mm, page, target, fold):
 
 
 @njit_inline
-def count_promotion(mm, page, pages):
+def count_promotion(mm: Mm, page: int, pages: int) -> None:
     """Counters and instruments of a promotion that succeeded."""
     mm.stat[PGPROMOTE_SUCCESS] += pages
     mm.stat[PROMOTE_FOLIOS] += 1
@@ -106,7 +107,7 @@ def count_promotion(mm, page, pages):
 
 
 @njit_inline
-def gate_allows(mm, target, pages, fold):
+def gate_allows(mm: Mm, target: int, pages: int, fold: int) -> bool:
     """The destination must have high watermark + the folio free; a refusal wakes its kswapd only where the setting says so.
 
     A simulated 2 MiB leaf stands for 1/scale huge pages that come one by one: the gate asks for room for one of them above the
@@ -122,7 +123,7 @@ def gate_allows(mm, target, pages, fold):
 
 
 @njit_inline
-def promote(mm, page, target, fold):
+def promote(mm: Mm, page: int, target: int, fold: int) -> int:
     """Gate, isolate, move: returns the 4 KiB pages promoted (0 if refused)."""
     pages = folio_nr_pages(mm, page)
     if not gate_allows(mm, target, pages, fold):
@@ -137,7 +138,7 @@ def promote(mm, page, target, fold):
 
 
 @njit_inline
-def demote_isolated(mm, page, target, fold):
+def demote_isolated(mm: Mm, page: int, target: int, fold: int) -> int:
     """Move an isolated victim down; returns the 4 KiB pages demoted (0: put back)."""
     pages = folio_nr_pages(mm, page)
     if not move_isolated(mm, page, target, fold):
@@ -150,13 +151,13 @@ def demote_isolated(mm, page, target, fold):
 
 
 @njit_inline
-def is_toptier(mm, page):
+def is_toptier(mm: Mm, page: int) -> bool:
     """Whether a page lies on a node of the top tier."""
     return mm.node[np.int64(mm.pte[page] & np.uint8(NODE_MASK)), TIER] == 0
 
 
 @njit
-def _promote_many(address, pages, target, fold):
+def _promote_many(address: int, pages: np.ndarray, target: int, fold: int) -> tuple[Int, Int]:
     mm = mm_at(address)
     folios = moved = np.int64(0)
     for k in range(len(pages)):
@@ -222,7 +223,7 @@ def set_residents(system: System, wanted: np.ndarray, charged: bool) -> None:
 
 
 @njit
-def _move_many(address, pages, target, fold, up):
+def _move_many(address: int, pages: np.ndarray, target: int, fold: int, up: bool) -> int:
     mm = mm_at(address)
     moved = 0
     for k in range(len(pages)):

@@ -48,6 +48,7 @@ from klrubench.mm.state import (
 from klrubench.mm.table import N_ARRAYS, mm_at
 
 if TYPE_CHECKING:
+    from klrubench.mm.state import Mm
     from klrubench.simulate import System
     from klrubench.simulate.tenant import Tenant
 
@@ -68,14 +69,14 @@ MEMCG_WORDS = M_SWEEP + 5
 
 
 @njit_inline
-def drawn_thread(own, threads):
+def drawn_thread(own: np.ndarray, threads: int) -> int:
     """Which of the equal threads takes this fault (PCG's multiplier; the upper bits are the random ones)."""
     own[DRAW] = own[DRAW] * np.int64(6364136223846793005) + np.int64(1442695040888963407)
     return ((own[DRAW] >> np.int64(33)) & np.int64(0x7FFFFFFF)) * threads >> np.int64(31)
 
 
 @njit_inline
-def account(own, row, now_ps, pages, local, private, failed):
+def account(own: np.ndarray, row: int, now_ps: int, pages: int, local: bool, private: bool, failed: bool) -> None:
     """task_numa_fault and task_numa_placement: the first accounted fault of a new sweep closes the one before."""
     if own[row + M_ARMED]:
         own[row + M_ARMED] = 0
@@ -90,7 +91,7 @@ def account(own, row, now_ps, pages, local, private, failed):
 
 
 @njit_inline
-def last_thread(mm, page, thread, threads):
+def last_thread(mm: Mm, page: int, thread: int, threads: int) -> tuple[bool, bool]:
     """Swap the page's last faulting thread: (whether it had one, whether it was the same). Kept as thread + 1, 0 for none."""
     last = np.int64(mm.scan_ms[page])
     mm.scan_ms[page] = np.uint32(thread + 1)
@@ -99,7 +100,7 @@ def last_thread(mm, page, thread, threads):
 
 
 @njit_inline
-def may_promote_hot(mm, own, rules, page, pages, now_ms):
+def may_promote_hot(mm: Mm, own: np.ndarray, rules: np.ndarray, page: int, pages: int, now_ms: int) -> bool:
     """Memory tiering: by the time since the page was marked; the field then holds the time of the fault."""
     latency = (now_ms - np.int64(mm.scan_ms[page])) & LATENCY_MASK
     mm.scan_ms[page] = np.uint32(now_ms & 0xFFFFFFFF)
@@ -107,7 +108,7 @@ def may_promote_hot(mm, own, rules, page, pages, now_ms):
 
 
 @njit_inline
-def lower_fault(mm, own, rules, row, page, now_ps, thread):
+def lower_fault(mm: Mm, own: np.ndarray, rules: np.ndarray, row: int, page: int, now_ps: int, thread: int) -> bool:
     """A fault on a lower-tier page; returns whether it was promoted."""
     pages, mode = folio_nr_pages(mm, page), own[MODE]
     if mode & TIERING:
@@ -128,7 +129,7 @@ def lower_fault(mm, own, rules, row, page, now_ps, thread):
 
 
 @njit_inline
-def top_fault(mm, own, row, page, node, now_ps, thread):
+def top_fault(mm: Mm, own: np.ndarray, row: int, page: int, node: int, now_ps: int, thread: int) -> None:
     """A fault on a top-tier page, which only the normal mode marks: local, or on another node with CPUs, where it stays."""
     known, same = last_thread(mm, page, thread, own[row + M_THREADS])
     local = node == own[TARGET]

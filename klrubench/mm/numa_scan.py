@@ -60,7 +60,7 @@ def new_areas(vma: np.ndarray, small: list[int]) -> tuple[np.ndarray, list[np.nd
 
 
 @njit
-def protect_range(mm, first, last, now_ms, mark_top, home):
+def protect_range(mm: Mm, first: int, last: int, now_ms: int, mark_top: int, home: int) -> tuple[int, int]:
     """change_prot_numa over ids first .. last - 1; returns (PTEs updated, PTEs seen).
 
     Lower-tier pages get their scan time. Top-tier pages are marked with `mark_top` only, and those of node `home` (that of a
@@ -81,7 +81,7 @@ def protect_range(mm, first, last, now_ms, mark_top, home):
 
 
 @njit
-def _meet(row, seq, now_ms, delay_ms):
+def _meet(row: np.ndarray, seq: int, now_ms: int, delay_ms: int) -> None:
     """A mapping's state at a visit: made at the first one, its older half of faulting threads forgotten every four delays."""
     if not row[AREA_KNOWN]:
         row[AREA_KNOWN] = 1
@@ -95,7 +95,7 @@ def _meet(row, seq, now_ms, delay_ms):
 
 
 @njit
-def _is_accessed(row, seq, begun, limits):
+def _is_accessed(row: np.ndarray, seq: int, begun: bool, limits: np.ndarray) -> bool:
     """vma_is_accessed: two sweeps for everyone, then faults of the thread, a scan that has begun, or starvation."""
     if seq - row[AREA_START_SEQ] < FREE_SWEEPS or begun or (row[AREA_SMALL] and limits[SMALL_ACTIVE]):
         return True
@@ -104,7 +104,7 @@ def _is_accessed(row, seq, begun, limits):
 
 
 @njit
-def _scan_area(mm, row, start, now_ms, limits, done):
+def _scan_area(mm: Mm, row: np.ndarray, start: int, now_ms: int, limits: np.ndarray, done: np.ndarray) -> int:
     """Mark a mapping from `start` on while budgets last; returns where it stopped. `done`: updated, seen, budget, virtual."""
     unit = np.int64(1)
     if not row[AREA_ORDER]:
@@ -126,7 +126,7 @@ def _scan_area(mm, row, start, now_ms, limits, done):
 
 
 @njit
-def _begin(order, cursor):
+def _begin(order: np.ndarray, cursor: np.ndarray) -> None:
     """Past the last mapping a scan begins the next sweep at the first one."""
     if cursor[PLACE] >= len(order):
         cursor[PLACE] = cursor[PAGE] = 0
@@ -134,7 +134,16 @@ def _begin(order, cursor):
 
 
 @njit
-def _walk_areas(mm, areas, order, cursor, limits, now_ms, forced, done):
+def _walk_areas(
+    mm: Mm,
+    areas: np.ndarray,
+    order: np.ndarray,
+    cursor: np.ndarray,
+    limits: np.ndarray,
+    now_ms: int,
+    forced: bool,
+    done: np.ndarray,
+) -> tuple[bool, bool]:
     """One go over the mappings from the cursor on; returns (whether the scan is over, whether one was passed over)."""
     _begin(order, cursor)
     skipped, at, page = False, cursor[PLACE], cursor[PAGE]
@@ -167,7 +176,9 @@ def _walk_areas(mm, areas, order, cursor, limits, now_ms, forced, done):
 
 
 @njit
-def _task_numa_work(address, areas, order, cursor, limits, now_ms):
+def _task_numa_work(
+    address: int, areas: np.ndarray, order: np.ndarray, cursor: np.ndarray, limits: np.ndarray, now_ms: int
+) -> tuple[int, int]:
     mm = mm_at(address)
     done = np.array([0, 0, limits[BUDGET], limits[VIRTUAL]], np.int64)
     over, skipped = _walk_areas(mm, areas, order, cursor, limits, now_ms, False, done)

@@ -22,7 +22,7 @@ __all__ = ["check_idle", "set_idle"]
 
 
 @njit
-def _set_idle(address, pages):
+def _set_idle(address: int, pages: np.ndarray) -> int:
     mm = mm_at(address)
     done = 0
     for k in range(len(pages)):
@@ -43,7 +43,7 @@ def set_idle(mm: Mm, pages: Any) -> Any:
 
 
 @njit
-def _check_idle(address, pages, out):
+def _check_idle(address: int, pages: np.ndarray, out: np.ndarray) -> tuple[int, int]:
     mm = mm_at(address)
     checked = touched = 0
     for k in range(len(pages)):
@@ -66,7 +66,7 @@ def check_idle(mm: Mm, pages: Any, out: Any) -> Any:
 
 
 @njit
-def _draw_lower(address, candidates, out):
+def _draw_lower(address: int, candidates: np.ndarray, out: np.ndarray) -> int:
     mm = mm_at(address)
     seen = np.zeros(len(mm.pte), np.uint8)
     n = 0

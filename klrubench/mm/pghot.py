@@ -35,6 +35,7 @@ from klrubench.mm.state import (
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.mm.state import Mm
     from klrubench.simulate import System
 
@@ -71,7 +72,7 @@ class PghotArrays(NamedTuple):
 
 
 @njit_inline
-def pghot_at(address):
+def pghot_at(address: int) -> PghotArrays:
     """The `PghotArrays` whose table stands at an address."""
     c = array_i64(address, 15)
     return PghotArrays(
@@ -94,20 +95,20 @@ def pghot_arrays(frames: int, tops: int, capacity: int, setting: np.ndarray) -> 
 
 
 @njit_inline
-def pack(freq, nid, time):
+def pack(freq: int, nid: int, time: int) -> np.uint32:
     """The record's u32."""
     return np.uint32((freq << FREQ_SHIFT) | (nid << NID_SHIFT) | time)
 
 
 @njit_inline
-def heap_put(p, node, k, entry):
+def heap_put(p: Heaps, node: int, k: int, entry: int) -> None:
     """Write an entry at index k."""
     p.heap[node, k] = entry
     p.place[entry & 0xFFFFFFFF] = k
 
 
 @njit_inline
-def heap_up(p, node, k, entry):
+def heap_up(p: Heaps, node: int, k: int, entry: int) -> int:
     """Let an entry rise from index k to where its frequency belongs; returns its index."""
     while k > 0:
         parent = p.heap[node, (k - 1) // 2]
@@ -120,7 +121,7 @@ def heap_up(p, node, k, entry):
 
 
 @njit_inline
-def heap_down(p, node, k, entry):
+def heap_down(p: Heaps, node: int, k: int, entry: int) -> None:
     """Let an entry sink from index k to where its frequency belongs."""
     n = p.heap_n[node]
     while 2 * k + 1 < n:
@@ -135,7 +136,7 @@ def heap_down(p, node, k, entry):
 
 
 @njit_inline
-def heap_fix(p, node, k, freq, frame):
+def heap_fix(p: Heaps, node: int, k: int, freq: int, frame: int) -> None:
     """Reposition an entry whose frequency became `freq`."""
     entry = (freq << 32) | frame
     if freq > p.heap[node, k] >> 32:
@@ -145,7 +146,7 @@ def heap_fix(p, node, k, freq, frame):
 
 
 @njit_inline
-def heap_push(p, node, freq, frame):
+def heap_push(p: Heaps, node: int, freq: int, frame: int) -> bool:
     """Queue a frame; False if the heap is full."""
     n = p.heap_n[node]
     if n == p.heap.shape[1]:
@@ -156,7 +157,7 @@ def heap_push(p, node, freq, frame):
 
 
 @njit_inline
-def heap_remove(p, node, k):
+def heap_remove(p: Heaps, node: int, k: int) -> int:
     """Take the entry at index k out of the heap; returns its frame."""
     frame = p.heap[node, k] & 0xFFFFFFFF
     last = p.heap_n[node] - 1
@@ -170,7 +171,7 @@ def heap_remove(p, node, k):
 
 
 @njit_inline
-def requeue(p, frame, place, old, target, freq):
+def requeue(p: Heaps, frame: int, place: int, old: int, target: int, freq: int) -> int:
     """Bring the heaps up to date with a record's new frequency and node; 1: entered one, 2: it is full, 0: neither."""
     if place >= 0 and target != old:  # queued for another node: it moves to that one's heap
         heap_remove(p, old, place)
@@ -187,13 +188,13 @@ def requeue(p, frame, place, old, target, freq):
 
 
 @njit_inline
-def has_hot(p, node):
+def has_hot(p: Heaps, node: int) -> bool:
     """Whether a node's heap has a record to pop."""
     return p.heap_n[node] > 0 and p.heap[node, 0] >> 32 >= p.setting[THRESHOLD]
 
 
 @njit_inline
-def pop_hottest(p, mm, node):
+def pop_hottest(p: Heaps, mm: Mm, node: int) -> tuple[Int, Int]:
     """Pop and forget the record with the highest frequency; (frame, its page or -1 if that can't be promoted)."""
     frame = np.int64(heap_remove(p, node, 0))
     p.place[frame] = UNKNOWN
@@ -209,7 +210,7 @@ def pop_hottest(p, mm, node):
 
 
 @njit_inline
-def record_access(p, frame, nid, jiffies, exempt):
+def record_access(p: PghotArrays, frame: int, nid: int, jiffies: int, exempt: bool) -> tuple[int, int]:
     """pghot_record_access for one frame of the lower tier; returns (list elements walked * 2 in units of lists, outcome).
 
     `nid` < 0: accessor unknown. `exempt`: hint faults are not subject to the gap rule. Outcome 1: entered a heap, 2: heap full.
@@ -233,7 +234,9 @@ def record_access(p, frame, nid, jiffies, exempt):
 
 
 @njit
-def _record_pages(store, address, pages, nid, jiffies, exempt):
+def _record_pages(
+    store: int, address: int, pages: np.ndarray, nid: int, jiffies: int, exempt: bool
+) -> tuple[Int, Int, Int]:
     p = pghot_at(store)
     mm = mm_at(address)
     recorded = walked = entered = np.int64(0)
@@ -256,7 +259,9 @@ def record_pages(p: PghotArrays, mm: Mm, pages: Any, nid: Any, jiffies: Any, exe
 
 
 @njit
-def _pop_promote(store, address, node, budget, jiffies, rules, fold):
+def _pop_promote(
+    store: int, address: int, node: int, budget: int, jiffies: int, rules: np.ndarray, fold: int
+) -> tuple[Int, Int, Int]:
     p = pghot_at(store)
     mm = mm_at(address)
     popped = folios = moved = np.int64(0)

@@ -34,6 +34,7 @@ from klrubench.mm.state import KPROMOTED_COLD_OLD, KPROMOTED_DROPPED, KPROMOTED_
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.mm.state import Mm
 
 RECORD_BYTES = 48
@@ -59,7 +60,7 @@ class UnpackedArrays(NamedTuple):
 
 
 @njit_inline
-def unpacked_at(address):
+def unpacked_at(address: int) -> UnpackedArrays:
     """The `UnpackedArrays` whose table stands at an address."""
     c = array_i64(address, 15)
     return UnpackedArrays(
@@ -77,7 +78,7 @@ def unpacked_arrays(frames: int, tops: int, capacity: int, setting: np.ndarray) 
 
 
 @njit_inline
-def record_unpacked(p, frame, nid, jiffies, exempt):
+def record_unpacked(p: UnpackedArrays, frame: int, nid: int, jiffies: int, exempt: bool) -> tuple[int, int]:
     """pghot_record_access for one frame, as `pghot.record_access`."""
     target = max(nid, 0)
     place = np.int64(p.place[frame])
@@ -96,7 +97,9 @@ def record_unpacked(p, frame, nid, jiffies, exempt):
 
 
 @njit
-def _record_pages(store, address, pages, nid, jiffies, exempt):
+def _record_pages(
+    store: int, address: int, pages: np.ndarray, nid: int, jiffies: int, exempt: bool
+) -> tuple[Int, Int, Int]:
     p = unpacked_at(store)
     mm = mm_at(address)
     recorded = walked = entered = np.int64(0)
@@ -119,7 +122,9 @@ def record_pages(p: UnpackedArrays, mm: Mm, pages: Any, nid: Any, jiffies: Any, 
 
 
 @njit
-def _pop_promote(store, address, node, budget, jiffies, rules, fold):
+def _pop_promote(
+    store: int, address: int, node: int, budget: int, jiffies: int, rules: np.ndarray, fold: int
+) -> tuple[Int, Int, Int]:
     p = unpacked_at(store)
     mm = mm_at(address)
     popped = folios = moved = np.int64(0)

@@ -25,7 +25,7 @@ N_ARRAYS = len(Mm._fields) - 2
 
 
 @njit_inline
-def mm_at(address):
+def mm_at(address: int) -> Mm:
     """The `Mm` whose table stands at an address."""
     c = array_i64(address, 3 * N_ARRAYS)
     return Mm(

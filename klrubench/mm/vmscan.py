@@ -74,6 +74,7 @@ from klrubench.mm.table import mm_at
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from klrubench.engine.kinds import Int
     from klrubench.mm.state import Mm
     from klrubench.simulate import System
 
@@ -106,7 +107,7 @@ def set_watermarks(system: System) -> None:
 
 
 @njit_inline
-def look_around(mm, page, lruvec, node):
+def look_around(mm: Mm, page: int, lruvec: int, node: int) -> bool:
     """An evictor that meets a young PTE also clears and counts up to 63 neighbours; True if the page itself was young.
 
     Window: within the PMD and the VMA; 64 pages around, shifted at the edges.
@@ -147,7 +148,7 @@ def look_around(mm, page, lruvec, node):
 
 
 @njit_inline
-def referenced(mm, page, lruvec, node):
+def referenced(mm: Mm, page: int, lruvec: int, node: int) -> bool:
     """folio_referenced: the accessed bit, or the one that idle page tracking saved in PG_young."""
     young = look_around(mm, page, lruvec, node)
     if mm.folio[page] & np.uint8(YOUNG):
@@ -158,7 +159,7 @@ def referenced(mm, page, lruvec, node):
 
 
 @njit_inline
-def keeps_page(mm, page, young):
+def keeps_page(mm: Mm, page: int, young: bool) -> bool:
     """The reference check of an isolated folio: True if it stays (folio_check_references).
 
     Up to 6.13: young once: keep and mark; marked before: activate. From 6.14: first time keep, second time activate.
@@ -174,7 +175,7 @@ def keeps_page(mm, page, young):
 
 
 @njit_inline
-def evict_folios(mm, lruvec, node, wanted, examine, fold):
+def evict_folios(mm: Mm, lruvec: int, node: int, wanted: int, examine: int, fold: int) -> tuple[Int, Int]:
     """Take folios from the tail of the oldest generation, demote those not young; returns (examined, demoted pages).
 
     A folio whose generation a walk has changed is only moved to its list. Stops after `examine` folios or `wanted` pages.
@@ -208,7 +209,9 @@ def evict_folios(mm, lruvec, node, wanted, examine, fold):
 
 
 @njit_inline
-def shrink_lruvec(mm, lruvec, memcg, node, priority, wanted, examine, fold, walk):
+def shrink_lruvec(
+    mm: Mm, lruvec: int, memcg: int, node: int, priority: int, wanted: int, examine: int, fold: int, walk: np.ndarray
+) -> tuple[Int, Int, bool]:
     """One round of reclaim on a lruvec; returns (folios examined, pages demoted, whether a generation was made)."""
     aged = False
     if is_classic(mm):
@@ -234,7 +237,17 @@ def shrink_lruvec(mm, lruvec, memcg, node, priority, wanted, examine, fold, walk
 
 
 @njit
-def _balance_slice(address, node, memcgs, target_free, price, examine, fold, walk, progress):
+def _balance_slice(
+    address: int,
+    node: int,
+    memcgs: int,
+    target_free: int,
+    price: np.ndarray,
+    examine: int,
+    fold: int,
+    walk: np.ndarray,
+    progress: np.ndarray,
+) -> None:
     mm = mm_at(address)
     used = np.int64(0)
     found = False

@@ -29,7 +29,7 @@ YOUNG_S = 2.0  # klruscand's interval, for the share of pages young
 
 
 @njit
-def shift_ids(words, shift):
+def shift_ids(words: np.ndarray, shift: int) -> None:
     """Turn 4 KiB page numbers into 2 MiB leaf numbers, flags kept."""
     for k in range(len(words)):
         word = words[k]
@@ -37,7 +37,7 @@ def shift_ids(words, shift):
 
 
 @njit
-def count_touches(words, counts):
+def count_touches(words: np.ndarray, counts: np.ndarray) -> None:
     """Add the touches that miss the CPU cache to `counts` (u32 a page)."""
     for k in range(len(words)):
         if not words[k] & np.uint32(CACHED_BIT):
@@ -45,7 +45,7 @@ def count_touches(words, counts):
 
 
 @njit
-def mark_touched(words, seen):
+def mark_touched(words: np.ndarray, seen: np.ndarray) -> None:
     """Set `seen` (u8 a page) for every page touched."""
     for k in range(len(words)):
         seen[words[k] & np.uint32(ID_MASK)] = 1

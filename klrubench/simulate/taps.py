@@ -17,6 +17,7 @@ from klrubench.engine.jit import njit
 from klrubench.engine.random import GOLDEN, below, mix64, stream_key
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.simulate.tenant import Tenant
 
 Consume = Callable[[np.ndarray, int], None]
@@ -38,13 +39,13 @@ class Tap:
 
 
 @njit
-def sample_place(key, period, block):
+def sample_place(key: np.uint64, period: int, block: int) -> Int:
     """Number of the touch that is sampled in a block of `period` touches: one of them at random, the same whenever it is asked."""
     return block * period + np.int64(below(mix64(key + np.uint64(block) * GOLDEN), np.uint64(period)))
 
 
 @njit
-def pick_samples(words, first, period, key, out):
+def pick_samples(words: np.ndarray, first: int, period: int, key: np.uint64, out: np.ndarray) -> tuple[int, Int]:
     """Copy the sampled touches among `words` (numbers from `first`) that missed the CPU cache to `out` as ids; (how many, next number)."""
     n = 0
     last = first + len(words)

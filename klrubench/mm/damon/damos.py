@@ -32,7 +32,9 @@ from klrubench.mm.state import CAPACITY, FREE, KSWAPD_WAKE, WMARK_LOW, WMARK_MIN
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.mm.damon.kdamond import Kdamond
+    from klrubench.mm.state import Mm
     from klrubench.simulate import System
 
 MAX_SCORE, MAX_SUBSCORE, MAX_AGE_LOG = 99, 100, 32
@@ -49,14 +51,14 @@ NOWHERE = -1
 
 
 @njit_inline
-def moving_sum(r, k, s):
+def moving_sum(r: np.ndarray, k: int, s: np.ndarray) -> int:
     """The region's accesses over the last aggregation interval, were the last one's spread evenly (nr_accesses_bp / 10000)."""
     last = r[LAST_NR, k] * 10_000
     return (last - s[PASSED] * (last // s[MAX_NR]) + r[NR_ACCESSES, k] * 10_000) // 10_000
 
 
 @njit_inline
-def log2_plus_1(n):
+def log2_plus_1(n: int) -> int:
     """ilog2(n) + 1 of n >= 0; 0 for 0."""
     bits = 0
     while n > 0:
@@ -66,7 +68,7 @@ def log2_plus_1(n):
 
 
 @njit_inline
-def hot_score(nr, age, s):
+def hot_score(nr: int, age: int, s: np.ndarray) -> int:
     """damon_hot_score: 0 (coldest) to 99."""
     frequency = nr * MAX_SUBSCORE // s[MAX_NR]
     age_log = min(log2_plus_1(age * s[AGGREGATION_US] // 1_000_000), MAX_AGE_LOG)
@@ -80,7 +82,7 @@ def hot_score(nr, age, s):
 
 
 @njit_inline
-def score_of(r, k, s):
+def score_of(r: np.ndarray, k: int, s: np.ndarray) -> Int:
     """The scheme's score of a region, or -1 if its access pattern is not the scheme's."""
     nr = moving_sum(r, k, s)
     if nr < s[LEAST_NR] or nr > s[MOST_NR]:
@@ -90,7 +92,7 @@ def score_of(r, k, s):
 
 
 @njit
-def least_score(r, n, s):
+def least_score(r: np.ndarray, n: int, s: np.ndarray) -> Int:
     """The score from which on regions fit in the quota, best first; the level that overflows it is included."""
     sizes = np.zeros(MAX_SCORE + 1, np.int64)
     score = np.int64(0)
@@ -107,13 +109,13 @@ def least_score(r, n, s):
 
 
 @njit_inline
-def quota_full(s):
+def quota_full(s: np.ndarray) -> bool:
     """No whole page of the quota is left."""
     return s[CHARGED] >= s[QUOTA]
 
 
 @njit_inline
-def migrate_folio(mm, page, target, fold):
+def migrate_folio(mm: Mm, page: int, target: int, fold: int) -> Int:
     """Isolate and move without the gate of promotions: an allocation that does not reclaim, from the min watermark up; pages moved."""
     pages = folio_nr_pages(mm, page)
     if pages == 1 and not has_room(mm, target, pages, WMARK_LOW):
@@ -131,7 +133,9 @@ def migrate_folio(mm, page, target, fold):
 
 
 @njit_inline
-def migrate_region(mm, r, k, s, base_pages, first_frame, first_huge):
+def migrate_region(
+    mm: Mm, r: np.ndarray, k: int, s: np.ndarray, base_pages: int, first_frame: int, first_huge: int
+) -> None:
     """damon_pa_migrate: every page of the region that the `young` filter lets through, in address order."""
     address = r[START, k]
     while address < r[END, k]:
@@ -153,7 +157,7 @@ def migrate_region(mm, r, k, s, base_pages, first_frame, first_huge):
 
 
 @njit_inline
-def split_at(r, n, k, size):
+def split_at(r: np.ndarray, n: int, k: int, size: int) -> int:
     """damon_split_region_at: cut a region after `size` pages; returns the count (unchanged if the table is full)."""
     if n == r.shape[1]:
         return n
@@ -163,7 +167,7 @@ def split_at(r, n, k, size):
 
 
 @njit_inline
-def skip_charged(r, n, k, s):
+def skip_charged(r: np.ndarray, n: int, k: int, s: np.ndarray) -> tuple[bool, int]:
     """damos_skip_charged_region: up to where the last quota ended regions are passed over; (whether to skip, count)."""
     if s[CHARGED_TO] == NOWHERE:
         return False, n
@@ -179,7 +183,7 @@ def skip_charged(r, n, k, s):
 
 
 @njit_inline
-def merge_back(r, n, k, size_limit):
+def merge_back(r: np.ndarray, n: int, k: int, size_limit: int) -> tuple[int, int]:
     """Join a region to the one before if nothing is lost by it; (the region to go on from, count)."""
     if k == 0:
         return k, n
@@ -193,7 +197,9 @@ def merge_back(r, n, k, size_limit):
 
 
 @njit_inline
-def apply_to(mm, r, n, k, s, base_pages, first_frame, first_huge):
+def apply_to(
+    mm: Mm, r: np.ndarray, n: int, k: int, s: np.ndarray, base_pages: int, first_frame: int, first_huge: int
+) -> int:
     """damos_apply_scheme: act on what of the region fits in the quota, which is charged whatever came of it; returns the count."""
     size = region_size(r, k)
     if s[CHARGED] + size > s[QUOTA]:
@@ -208,7 +214,16 @@ def apply_to(mm, r, n, k, s, base_pages, first_frame, first_huge):
 
 
 @njit
-def _apply_some(address, r, s, size_limit, base_pages, first_frame, first_huge, enough):
+def _apply_some(
+    address: int,
+    r: np.ndarray,
+    s: np.ndarray,
+    size_limit: int,
+    base_pages: int,
+    first_frame: int,
+    first_huge: int,
+    enough: int,
+) -> bool:
     """Go on applying a scheme from region s[NEXT] until `enough` pages were looked at or the last region was passed."""
     mm = mm_at(address)
     k, n = s[NEXT], s[COUNT]

@@ -19,6 +19,7 @@ from klrubench.mm.state import CAPACITY, FIRST_FRAME, FIRST_HUGE, VMA_ORDER
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.mm.state import Mm
 
 HUGE_SHIFT = 9
@@ -42,7 +43,7 @@ def node_space(mm: Mm, node: int) -> Space:
 
 
 @njit_inline
-def page_at(mm, address, base_pages, first_frame, first_huge):
+def page_at(mm: Mm, address: int, base_pages: int, first_frame: int, first_huge: int) -> np.int64:
     """The page whose frame holds an address: -1 if that is free or its folio is not on an LRU list (damon_get_folio)."""
     if address < base_pages:
         page = np.int64(mm.frame_page[first_frame + address])
@@ -54,7 +55,7 @@ def page_at(mm, address, base_pages, first_frame, first_huge):
 
 
 @njit_inline
-def folio_mkold(mm, page):
+def folio_mkold(mm: Mm, page: int) -> None:
     """damon_folio_mkold: clear the accessed bit (saved in PG_young), mark the folio idle."""
     flags = mm.folio[page] | np.uint8(IDLE)
     if mm.pte[page] & np.uint8(ACCESSED):
@@ -64,13 +65,13 @@ def folio_mkold(mm, page):
 
 
 @njit_inline
-def folio_young(mm, page):
+def folio_young(mm: Mm, page: int) -> bool:
     """damon_folio_young: accessed since mkold, or no longer idle."""
     return (mm.pte[page] & np.uint8(ACCESSED)) != 0 or (mm.folio[page] & np.uint8(IDLE)) == 0
 
 
 @njit_inline
-def check_accesses(mm, r, n, base_pages, first_frame, first_huge):
+def check_accesses(mm: Mm, r: np.ndarray, n: int, base_pages: int, first_frame: int, first_huge: int) -> Int:
     """damon_pa_check_accesses: look at the page picked last time in each region; returns the largest count of any region."""
     most = np.int64(0)
     for k in range(n):
@@ -84,7 +85,9 @@ def check_accesses(mm, r, n, base_pages, first_frame, first_huge):
 
 
 @njit_inline
-def prepare_checks(mm, r, n, base_pages, first_frame, first_huge, rng):
+def prepare_checks(
+    mm: Mm, r: np.ndarray, n: int, base_pages: int, first_frame: int, first_huge: int, rng: np.ndarray
+) -> None:
     """damon_pa_prepare_access_checks: pick a random page in each region and make it old."""
     for k in range(n):
         address = r[START, k] + random_below(rng, r[END, k] - r[START, k])
@@ -95,7 +98,18 @@ def prepare_checks(mm, r, n, base_pages, first_frame, first_huge, rng):
 
 
 @njit
-def _sample(address, table, capacity, n, base_pages, first_frame, first_huge, rng_at, check, prepare):
+def _sample(
+    address: int,
+    table: int,
+    capacity: int,
+    n: int,
+    base_pages: int,
+    first_frame: int,
+    first_huge: int,
+    rng_at: int,
+    check: bool,
+    prepare: bool,
+) -> Int:
     mm = mm_at(address)
     r = table_i64(table, REGION_ROWS, capacity)
     most = np.int64(0)

@@ -31,17 +31,18 @@ from klrubench.mm.state import (
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.mm.state import Mm
 
 
 @njit_inline
-def list_of(mm, memcg):
+def list_of(mm: Mm, memcg: int) -> int:
     """Row of `mms` that is the head of a memcg's list."""
     return len(mm.mms) - len(mm.lru) // len(mm.node) + memcg
 
 
 @njit_inline
-def takes(mm, space, node, walk):
+def takes(mm: Mm, space: int, node: int, walk: np.ndarray) -> bool:
     """get_next_mm: whether an address space is walked; one that did not run since the last walk is skipped, unless forced."""
     if not walk[FORCE] and not mm.mms[space, MM_RAN + node]:
         return False
@@ -50,7 +51,7 @@ def takes(mm, space, node, walk):
 
 
 @njit_inline
-def iterate_mm_list(mm, lruvec, memcg, node, walk, callback):
+def iterate_mm_list(mm: Mm, lruvec: int, memcg: int, node: int, walk: np.ndarray, callback: bool) -> Int:
     """The next address space for a walker, or NO_MM when there is none; walk[WRAPPED] says whether this call ended the pass.
 
     A walker at or behind the lruvec's sequence number has nothing to do, unless it comes with a callback (patch 1/2 takes that check
@@ -90,7 +91,7 @@ def iterate_mm_list(mm, lruvec, memcg, node, walk, callback):
 
 
 @njit_inline
-def iterate_mm_list_nowalk(mm, lruvec, walk):
+def iterate_mm_list_nowalk(mm: Mm, lruvec: int, walk: np.ndarray) -> bool:
     """A pass of a lruvec that walks nothing (lru_gen/enabled without 2): False if one for this sequence was already made."""
     row = mm.lru[lruvec]
     if walk[SEQ] <= row[MM_SEQ]:
@@ -101,7 +102,7 @@ def iterate_mm_list_nowalk(mm, lruvec, walk):
 
 
 @njit
-def _next_mm(address, lruvec, memcg, node, walk):
+def _next_mm(address: int, lruvec: int, memcg: int, node: int, walk: np.ndarray) -> Int:
     return iterate_mm_list(mm_at(address), lruvec, memcg, node, walk, True)
 
 

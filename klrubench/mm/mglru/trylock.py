@@ -22,7 +22,7 @@ CERTAIN = 1 << 32
 
 
 @njit_inline
-def missed(mm):
+def missed(mm: Mm) -> bool:
     """Whether the next try-lock misses."""
     chance = mm.setting[TRYLOCK_MISS]
     if chance == 0:
@@ -33,7 +33,7 @@ def missed(mm):
 
 
 @njit
-def _missed(address):
+def _missed(address: int) -> bool:
     return missed(mm_at(address))
 
 
