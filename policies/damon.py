@@ -1,7 +1,9 @@
 """damon: two DAMON contexts, one that promotes from the lower tier and one that demotes from the top tier."""
 
+from typing import Any
+
 from klrubench.mm import damon
-from klrubench.policy import Policy, param
+from klrubench.policy import Policy, System, param
 
 
 class Damon(Policy):
@@ -54,20 +56,20 @@ class Damon(Policy):
         "posted", choices=("posted", "off"), help="tuning puts schemes off by 1 s (posted)", origin="damon_set_attrs"
     )
 
-    def start(self, system):
+    def start(self, system: System) -> None:
         target, below = system.default_target, system.machine.lower_nodes[0]
         self.context(system, target, damon.Scheme(False, below, target, self.free_bp, **self.quota()))
         for lower in system.machine.lower_nodes:
             self.context(system, lower, damon.Scheme(True, target, target, self.used_bp, **self.quota()))
 
-    def quota(self):
+    def quota(self) -> dict[str, Any]:
         return {
             "quota_bytes": int(self.quota_mib_s * (1 << 20)),
             "tuner": self.tuner,
             "since_boot": self.loaded == "boot",
         }
 
-    def context(self, system, node, scheme):
+    def context(self, system: System, node: int, scheme: damon.Scheme) -> None:
         tuning = damon.Intervals(
             round(self.sample_ms * 1000), self.samples, self.access_bp, least_us=min(5000, round(self.sample_ms * 1000))
         )

@@ -2,7 +2,7 @@
 
 from klrubench.mm import PGHOT_DEFAULTS, PGHOT_VERSIONS, pghot_engine
 from klrubench.mm import Ibs as IbsSamples
-from klrubench.policy import Policy, param
+from klrubench.policy import Policy, System, param
 
 
 class Ibs(Policy):
@@ -41,7 +41,7 @@ class Ibs(Policy):
     ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours")
     wake_kswapd: str = param("on", choices=("on", "posted"), help="a refused promotion wakes kswapd", origin="ours")
 
-    def start(self, system):
+    def start(self, system: System) -> None:
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=self.wake_kswapd == "on")
         self.store = pghot_engine(
             system, self.pghot, threshold=self.threshold, window_ms=self.window_ms, ideal_clock=self.ideal_clock

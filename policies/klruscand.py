@@ -1,7 +1,9 @@
 """klruscand: hot pages on lower tiers, by the MGLRU page-table walk."""
 
+from typing import Any
+
 from klrubench.mm import PGHOT_DEFAULTS, PGHOT_VERSIONS, MemcgTimers, mglru, pghot_engine
-from klrubench.policy import Policy, param
+from klrubench.policy import Policy, Steps, System, param
 
 POSTINGS = {
     "rfc-v1": {"interval_ms": 4000, "pghot": "v0"},
@@ -78,12 +80,12 @@ class Klruscand(Policy):
         origin="pghot v2; sized: ours",
     )
 
-    def __init__(self, **values):
+    def __init__(self, **values: Any) -> None:
         super().__init__(**values)
         self.side_effects = self.variant if self.effects == "variant" else self.effects
         mglru.repairs(self.side_effects)
 
-    def start(self, system):
+    def start(self, system: System) -> None:
         system.set_trylock_miss(self.trylock_miss)
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=self.wake_kswapd == "on")
         self.store = pghot_engine(
@@ -96,7 +98,7 @@ class Klruscand(Policy):
         )
         system.daemon("klruscand", self.scan, phase_ms=self.interval_ms)
 
-    def scan(self, system):
+    def scan(self, system: System) -> Steps:
         walker = mglru.WalkObject(self.side_effects, filtered=self.filter == "own")
         timers = self.timers = MemcgTimers(system, self.interval_ms, self.intervals)
         while True:

@@ -1,7 +1,7 @@
 """kmmscand: a kernel thread that scans PTEs for accessed bits, another that promotes."""
 
 from klrubench.mm import Kscand
-from klrubench.policy import Policy, param
+from klrubench.policy import Policy, System, param
 
 
 class Kmmscand(Policy):
@@ -50,7 +50,7 @@ class Kmmscand(Policy):
         origin="V3",
     )
 
-    def start(self, system):
+    def start(self, system: System) -> None:
         system.set_tiering(
             system.sysctl("kernel.numa_balancing"), wake=True
         )  # kscand's copy of the gate always wakes kswapd

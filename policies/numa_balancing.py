@@ -1,7 +1,9 @@
 """numa_balancing: hint faults; kernel.numa_balancing 0 to 3, memory tiering by default."""
 
+from typing import Any
+
 from klrubench.mm import NumaBalancing as HintFaults
-from klrubench.policy import Policy, param
+from klrubench.policy import Policy, System, param
 
 
 class NumaBalancing(Policy):
@@ -48,11 +50,11 @@ class NumaBalancing(Policy):
         origin="init_numa_balancing",
     )
 
-    def __init__(self, **values):
+    def __init__(self, **values: Any) -> None:
         super().__init__(**values)
         self.sysctls = {"kernel.numa_balancing": self.mode}
 
-    def start(self, system):
+    def start(self, system: System) -> None:
         given = {name: value for name, value in self.values.items() if value != self.parameters[name].default}
         if self.mode:
             system.add(HintFaults(**{**given, "mode": self.mode}))

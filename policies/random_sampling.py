@@ -3,7 +3,7 @@
 import numpy as np
 
 from klrubench.mm import PGHOT_DEFAULTS, PGHOT_VERSIONS, page_idle, pghot_engine
-from klrubench.policy import Policy, param
+from klrubench.policy import Policy, Steps, System, param
 
 
 class RandomSampling(Policy):
@@ -27,14 +27,14 @@ class RandomSampling(Policy):
     ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours")
     wake_kswapd: str = param("on", choices=("on", "posted"), help="a refused promotion wakes kswapd", origin="ours")
 
-    def start(self, system):
+    def start(self, system: System) -> None:
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=self.wake_kswapd == "on")
         self.store = pghot_engine(
             system, self.pghot, threshold=self.threshold, window_ms=self.window_ms, ideal_clock=self.ideal_clock
         )
         system.daemon("random_sampling", self.sample, phase_ms=self.interval_ms)
 
-    def sample(self, system):
+    def sample(self, system: System) -> Steps:
         rng, n = system.rng("random_sampling"), system.scaled(self.pages, "pages a round")
         while True:
             drawn = system.random_lower_pages(rng, n)

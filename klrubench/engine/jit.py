@@ -46,8 +46,11 @@ def use_cache_dir() -> None:
 use_cache_dir()
 
 import numba  # noqa: E402  (the cache directory is read when numba is imported)
+import numba.extending  # noqa: E402
 
 njit: Any = partial(numba.njit, cache=True, nogil=True, error_model="numpy")
 # For helpers that take a tuple of arrays: called out of line each would count references to all of its arrays (0.3 us a call).
 njit_inline: Any = partial(njit, forceinline=True)
 cfunc: Any = partial(numba.cfunc, cache=True, error_model="numpy")
+# Called without the typing context that its function takes, which numba's own types do not know.
+intrinsic: Any = numba.extending.intrinsic

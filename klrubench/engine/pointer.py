@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
-from numba.extending import intrinsic
+from numba import types
+from numba.np.numpy_support import carray
 
-from klrubench.engine.jit import njit
+from klrubench.engine.jit import intrinsic, njit
 
 
 @intrinsic

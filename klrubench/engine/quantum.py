@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -83,24 +83,24 @@ class Engine(NamedTuple):
     and touches an operation of each tenant.
     """
 
-    pte: Any
-    pte64: Any
-    tenants: Any
-    counts: Any
-    cost: Any
-    at_start: Any
-    mix: Any
-    op_hist: Any
-    fault: Any
-    fault_log: Any
-    quantum: Any
-    other_ps: Any
-    params: Any
-    latency: Any
-    nodes: Any
-    traffic: Any
-    factor: Any
-    shape: Any
+    pte: np.ndarray
+    pte64: np.ndarray
+    tenants: np.ndarray
+    counts: np.ndarray
+    cost: np.ndarray
+    at_start: np.ndarray
+    mix: np.ndarray
+    op_hist: np.ndarray
+    fault: np.ndarray
+    fault_log: np.ndarray
+    quantum: np.ndarray
+    other_ps: np.ndarray
+    params: np.ndarray
+    latency: np.ndarray
+    nodes: np.ndarray
+    traffic: np.ndarray
+    factor: np.ndarray
+    shape: np.ndarray
 
 
 N_ARRAYS = len(Engine._fields)

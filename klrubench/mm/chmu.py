@@ -26,6 +26,7 @@ from klrubench.mm.table import mm_at
 if TYPE_CHECKING:
     from klrubench.mm.state import Mm
     from klrubench.simulate import System
+    from klrubench.simulate.taps import Consume
 
 WAYS = 8
 HOTLIST_MOST = 65_535
@@ -192,6 +193,10 @@ class Device:
         """Requests among stream words of a tenant whose first page is `base`."""
         _count_requests(self.mm.address, words, base, self.words, self.table, self.hotlist)
 
+    def counting(self, base: int) -> Consume:
+        """What lets the device see the requests of a tenant whose first page is `base`."""
+        return lambda words, _first: self.count(words, base)
+
     def end_epoch(self) -> None:
         """The end of an epoch: list the units at or over the threshold, free all counters (nothing in always-on mode)."""
         if not self.words[ALWAYS_ON]:
@@ -224,8 +229,8 @@ class Chmu:
         unit_bytes: int = PAGE_BYTES, threshold: int = 8, replace: str = "least", requests: str = "all", width: int = 16, every: int = 1,
     ) -> None:  # fmt: skip
         self.store, self.period_ms, self.counters, self.hotlist = store, period_ms, counters, hotlist
-        self.unit = {"unit_bytes": unit_bytes, "threshold": threshold, "mode": mode}
-        self.table = {"replace": replace, "requests": requests, "width": width, "every": every}
+        self.unit: dict[str, Any] = {"unit_bytes": unit_bytes, "threshold": threshold, "mode": mode}
+        self.table: dict[str, Any] = {"replace": replace, "requests": requests, "width": width, "every": every}
         self.metadata_bytes = self.read = 0
 
     def attach(self, system: System) -> None:
@@ -235,13 +240,11 @@ class Chmu:
         hotlist = system.scaled(self.hotlist, "hotlist")
         self.devices = [
             Device(mm, node, counters=counters, hotlist=hotlist, **self.unit, **self.table)
-            for node in system.machine.lower_nodes  # type: ignore[arg-type]
+            for node in system.machine.lower_nodes
         ]
         for tenant in system.tenants:
             for device in self.devices:
-                system.tap(
-                    tenant, lambda words, _first, device=device, base=tenant.first_page: device.count(words, base)
-                )
+                system.tap(tenant, device.counting(tenant.first_page))
         self.thread = system.daemon("chmu", self.run, parked=True)
         system.every_ms(self.period_ms, self.tick)
 
@@ -276,7 +279,7 @@ class Chmu:
     def bound(self) -> dict[str, float]:
         """Shares of hot units lost to a full hotlist, and of counted requests that threw out a counter or found none."""
         sums = np.sum([device.words for device in self.devices], axis=0)
-        listed, counted = self.read + int(sums[LOST]), int(sums[SEEN]) // self.table["every"]  # type: ignore[operator]
+        listed, counted = self.read + int(sums[LOST]), int(sums[SEEN]) // self.table["every"]
         return {
             "hotlist": int(sums[LOST]) / listed if listed else 0.0,
             "hotness counters": int(sums[EVICTED] + sums[UNCOUNTED]) / counted if counted else 0.0,

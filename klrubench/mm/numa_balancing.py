@@ -13,6 +13,7 @@ runtime stand for all. Not modelled: several nodes with CPUs, try-lock misses, t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +49,7 @@ from klrubench.mm.state import (
 from klrubench.mm.table import N_ARRAYS, mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Flag
     from klrubench.mm.state import Mm
     from klrubench.simulate import System
     from klrubench.simulate.tenant import Tenant
@@ -91,7 +93,7 @@ def account(own: np.ndarray, row: int, now_ps: int, pages: int, local: bool, pri
 
 
 @njit_inline
-def last_thread(mm: Mm, page: int, thread: int, threads: int) -> tuple[bool, bool]:
+def last_thread(mm: Mm, page: int, thread: int, threads: int) -> tuple[Flag, Flag]:
     """Swap the page's last faulting thread: (whether it had one, whether it was the same). Kept as thread + 1, 0 for none."""
     last = np.int64(mm.scan_ms[page])
     mm.scan_ms[page] = np.uint32(thread + 1)
@@ -217,7 +219,7 @@ class NumaBalancing:
         self.context = fault_context(system.mm, [self.own, self.rules, self.areas])
         system.on_fault(numa_hint_fault, self.context, self.spent)
         for tenant in system.tenants:
-            system.daemon("task_numa_work", lambda s, t=tenant: self.scan(s, t), tenant=tenant, phase_ms=0)
+            system.daemon("task_numa_work", partial(self.scan, tenant=tenant), tenant=tenant, phase_ms=0)
 
     def spent(self) -> int:
         """Application CPU time spent in hint faults so far, ps (full size)."""

@@ -8,7 +8,7 @@ all of it for a new one. The order inside a list is not modelled.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
     from klrubench.engine.kinds import Int
+    from klrubench.mm.pghot_v1 import UnpackedArrays
     from klrubench.mm.state import Mm
     from klrubench.simulate import System
 
@@ -55,6 +56,8 @@ FREQ_SHIFT, NID_SHIFT = 29, 19
 NID_MASK, TIME_MASK = 0x3FF, (1 << TIME_BITS) - 1
 UNKNOWN, UNQUEUED = -2, -1
 
+Heaps: TypeAlias = "PghotArrays | UnpackedArrays"  # what the two stores with heaps share
+
 
 class PghotArrays(NamedTuple):
     """Records by frame: packed u32 [f], place i32 [f] (index in its heap, or UNKNOWN, UNQUEUED).
@@ -62,13 +65,13 @@ class PghotArrays(NamedTuple):
     heap: i64 [nodes, cap], frequency << 32 | frame; heap_n: i64 [nodes]; setting: i64 [4]. table, address: as in `Mm`.
     """
 
-    packed: Any
-    place: Any
-    heap: Any
-    heap_n: Any
-    setting: Any
-    table: Any
-    address: Any
+    packed: np.ndarray
+    place: np.ndarray
+    heap: np.ndarray
+    heap_n: np.ndarray
+    setting: np.ndarray
+    table: np.ndarray
+    address: int
 
 
 @njit_inline
@@ -222,6 +225,7 @@ def record_access(p: PghotArrays, frame: int, nid: int, jiffies: int, exempt: bo
         p.packed[frame], p.place[frame] = pack(1, target, now), UNQUEUED
         p.setting[COUNT] += 1
         return 2 * p.setting[COUNT], 0
+    freq: Int
     record = np.int64(p.packed[frame])
     freq, old = record >> FREQ_SHIFT, (record >> NID_SHIFT) & NID_MASK
     gap = now - (record & TIME_MASK)  # not masked: a wrapped clock reads as an endless gap

@@ -101,16 +101,16 @@ class MapArrays(NamedTuple):
     setting: i64 [11].
     """
 
-    record: Any
-    section_of: Any
-    section: Any
-    hot: Any
-    ready: Any
-    active: Any
-    state: Any
-    setting: Any
-    table: Any
-    address: Any
+    record: np.ndarray
+    section_of: np.ndarray
+    section: np.ndarray
+    hot: np.ndarray
+    ready: np.ndarray
+    active: np.ndarray
+    state: np.ndarray
+    setting: np.ndarray
+    table: np.ndarray
+    address: int
 
 
 @njit_inline
@@ -184,6 +184,7 @@ def gap_ms(setting: np.ndarray, now: int, stamp: int) -> int:
 @njit_inline
 def updated_record(setting: np.ndarray, record: int, nid: int, jiffies: int) -> Int:
     """pghot_update_record: the record after one more sighting."""
+    freq: Int
     freq, old = record & FREQ_FIELD, (record >> NID_SHIFT) & NID_FIELD
     target = nid if nid >= 0 else setting[TARGET]
     moved = setting[NID_RULE] == NID_RESTARTS and nid >= 0 and nid != old

@@ -56,11 +56,11 @@ SEEN, REFUSED, SMALL, HUGE, SLICE = range(5)
 class SweepArrays(NamedTuple):
     """record: i64 [f, 2]; order: i32 [f], frames in the order of the hash lists; setting: i64 [5]."""
 
-    record: Any
-    order: Any
-    setting: Any
-    table: Any
-    address: Any
+    record: np.ndarray
+    order: np.ndarray
+    setting: np.ndarray
+    table: np.ndarray
+    address: int
 
 
 @njit_inline

@@ -50,13 +50,13 @@ NO_LIMIT = (1 << 31) - 1
 class UnpackedArrays(NamedTuple):
     """As `PghotArrays`, but record: i64 [f, 3] frequency, jiffies, node; setting: i64 [7]."""
 
-    record: Any
-    place: Any
-    heap: Any
-    heap_n: Any
-    setting: Any
-    table: Any
-    address: Any
+    record: np.ndarray
+    place: np.ndarray
+    heap: np.ndarray
+    heap_n: np.ndarray
+    setting: np.ndarray
+    table: np.ndarray
+    address: int
 
 
 @njit_inline

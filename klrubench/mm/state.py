@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -77,32 +78,32 @@ class Mm(NamedTuple):
     shapes of all arrays before it, and `address` of that table: what kernels are given (see mm/table.py).
     """
 
-    pte: Any
-    pte64: Any
-    folio: Any
-    pfn: Any
-    frame_page: Any
-    frame_stack: Any
-    lru_next: Any
-    lru_prev: Any
-    vma: Any
-    block_vma: Any
-    node: Any
-    lru: Any
-    bloom: Any
-    stat: Any
-    traffic: Any
-    scan_ms: Any
-    demoted_ms: Any
-    best: Any
-    setting: Any
-    mms: Any
-    table: Any
-    address: Any
+    pte: np.ndarray
+    pte64: np.ndarray
+    folio: np.ndarray
+    pfn: np.ndarray
+    frame_page: np.ndarray
+    frame_stack: np.ndarray
+    lru_next: np.ndarray
+    lru_prev: np.ndarray
+    vma: np.ndarray
+    block_vma: np.ndarray
+    node: np.ndarray
+    lru: np.ndarray
+    bloom: np.ndarray
+    stat: np.ndarray
+    traffic: np.ndarray
+    scan_ms: np.ndarray
+    demoted_ms: np.ndarray
+    best: np.ndarray
+    setting: np.ndarray
+    mms: np.ndarray
+    table: np.ndarray
+    address: int
 
 
 def new_mm(
-    vmas: list[tuple[int, ...]],
+    vmas: Sequence[tuple[int, ...]],
     node_pages: list[int],
     tiers: list[int],
     n_memcgs: int,
@@ -154,10 +155,10 @@ def new_mm(
         mm_lists(rows, n_memcgs, k, spare_mms),
     ]  # fmt: skip
     table = addresses(arrays)
-    return Mm(*arrays, table, table.ctypes.data)
+    return Mm._make([*arrays, table, table.ctypes.data])
 
 
-def mm_lists(rows: list[tuple[int, ...]], n_memcgs: int, nodes: int, spare: int) -> np.ndarray:
+def mm_lists(rows: Sequence[tuple[int, ...]], n_memcgs: int, nodes: int, spare: int) -> np.ndarray:
     """The list of address spaces of each memcg, in order of their numbers; spare rows are in no list (NO_MM)."""
     owner = {row[VMA_MM]: row[VMA_MEMCG] for row in rows}
     spaces = max(owner, default=-1) + 1 + spare

@@ -210,7 +210,7 @@ def evict_folios(mm: Mm, lruvec: int, node: int, wanted: int, examine: int, fold
 
 @njit_inline
 def shrink_lruvec(
-    mm: Mm, lruvec: int, memcg: int, node: int, priority: int, wanted: int, examine: int, fold: int, walk: np.ndarray
+    mm: Mm, lruvec: int, memcg: int, node: int, priority: int, wanted: int, examine: Int, fold: int, walk: np.ndarray
 ) -> tuple[Int, Int, bool]:
     """One round of reclaim on a lruvec; returns (folios examined, pages demoted, whether a generation was made)."""
     aged = False

@@ -92,7 +92,8 @@ def build(
         for k, member in enumerate(members)
     ]
     feeds = shared_feeds(members, layouts, options.chunk)
-    vmas, firsts, groups = [], [], memcgs(members)
+    vmas: list[tuple[int, int, bool, int, int]] = []
+    firsts, groups = [], memcgs(members)
     for k, (member, layout) in enumerate(zip(members, layouts, strict=True)):
         huge = member.page == "2m"
         firsts.append(sum(-(-pages // BLOCK) * BLOCK for pages, *_ in vmas))

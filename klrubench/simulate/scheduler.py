@@ -15,6 +15,8 @@ from klrubench.engine.quantum import FINISHED, LOOK, OVER, WORD_AT, WORDS_LEFT, 
 from klrubench.mm.state import NOW_MS
 
 if TYPE_CHECKING:
+    from klrubench.machine import Machine
+    from klrubench.mm.state import Mm
     from klrubench.simulate.tenant import Tenant
 
 PS_PER_MS = 1_000_000_000
@@ -58,14 +60,34 @@ class Daemon:
     parked: bool = False
     running_until: int = 0
     spent_ps: float = 0.0
-    wake_at: int | None = None  # word of the node table that wakes it
+    wake_at: int = -1  # word of the node table that wakes it, if any
     ticket: int = 0
 
 
 class Scheduler:
     """The loop of a run, mixed into `System`, which owns the state that it works on."""
 
+    machine: Machine
+    mm: Mm
+    tenants: list[Tenant]
+    shared_cpus: bool
+    cpu_ps: dict[str, float]
+    state: np.ndarray
+    mix: np.ndarray
+    other_ps: np.ndarray
+    params: np.ndarray
+    latency: np.ndarray
+    node_params: np.ndarray
+    factor: np.ndarray
+    cost: np.ndarray
+    engine_address: int
     parked = Parked()
+
+    if TYPE_CHECKING:
+
+        def wake(self, thread: Daemon) -> None: ...
+
+        def _stall(self, tenant: Tenant, ps: float) -> None: ...
 
     def _start_clock(self) -> None:
         """Make the queues; called once, before the first thread is started."""
@@ -79,9 +101,9 @@ class Scheduler:
 
     def _watch(self) -> None:
         """Views of the few words that the loop reads at every stop: a tenth of the price of indexing the arrays."""
-        self._words = memoryview(self.state).cast("B").cast("q")
-        self._nodes = memoryview(self.mm.node).cast("B").cast("q")
-        self._now_ms = memoryview(self.mm.setting)
+        self._words = self.state.data.cast("B").cast("q")
+        self._nodes = self.mm.node.data.cast("B").cast("q")
+        self._now_ms = self.mm.setting.data
         self._spans, self._turns = np.zeros((len(self.tenants), 2), np.int64), np.zeros(3, np.int64)
         self._goals = [(tenant.index * TENANT_WORDS, tenant.accesses) for tenant in self.tenants]
         self._look_at = [-1] * len(self.tenants)

@@ -312,7 +312,7 @@ def behind_a_hog(seed: int = 1) -> System:
     """`hotset`, idled out, in a program that has filled the fast node before with pages it never touches again."""
     hotset_class: Any = find_workload("hotset")
 
-    class BehindAHog(hotset_class):  # type: ignore[misc]
+    class BehindAHog(hotset_class):
         def full_pages(self) -> int:
             return HOG + int(super().full_pages())
 

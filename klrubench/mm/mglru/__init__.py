@@ -63,10 +63,10 @@ class WalkObject:
 
 def need_resched(system: System) -> bool:
     """Whether the running thread has had its CPU for a tick while a tenant waits for it (only where they share CPUs)."""
-    waiting = (
-        system.shared_cpus and system.current is not None and not all(tenant.finished for tenant in system.tenants)
-    )
-    return waiting and system.current.spent_ps * system.machine.hz >= PS_PER_S
+    thread = system.current
+    if thread is None or not system.shared_cpus or all(tenant.finished for tenant in system.tenants):
+        return False
+    return thread.spent_ps * system.machine.hz >= PS_PER_S
 
 
 def walk(system: System, lruvec: Lruvec, batch: int, walker: WalkObject) -> Iterator[np.ndarray | None]:

@@ -38,6 +38,7 @@ from klrubench.mm.state import (
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Flag
     from klrubench.mm.state import Mm
 
 
@@ -139,7 +140,7 @@ def try_to_inc_max_seq(mm: Mm, lruvec: int, memcg: int, node: int, force_scan: b
 
 
 @njit_inline
-def should_run_aging(mm: Mm, lruvec: int) -> bool:
+def should_run_aging(mm: Mm, lruvec: int) -> Flag:
     """Whether reclaim must make a new generation before it can evict (anon and file together)."""
     row = mm.lru[lruvec]
     top = row[MAX_SEQ]

@@ -203,7 +203,8 @@ def walk_tables(mm: Mm, walk: np.ndarray, first: int, last: int, lruvec: int, no
     the way back not to shrink with it, a pass would report most pages several times.
     """
     pending = np.empty(PENDING_TABLES + 1, np.int64)
-    n_pending, first_pending = 0, np.int64(0)
+    first_pending: Int = np.int64(0)
+    n_pending = 0
     start = resume = first
     reach, repairs, forced = walk[REACH], walk[REPAIRS], walk[FORCE] != 0
     prunes = not forced and not mm.setting[LRU_GEN_LACKS] & LRU_GEN_NONLEAF_YOUNG
