@@ -1,7 +1,7 @@
 """`klrubench bench`: CPU time of the hot parts, as ratios to a random read-modify-write loop of the same process.
 
-Wall time says little on a shared machine, so kernels are timed with `time.thread_time`, best of a few repeats, beside a loop that
-only reads, changes and writes random bytes of the same footprint: what the memory allows at most.
+Wall time says little on a shared machine, so kernels are timed with `time.thread_time`, best of a few repeats, beside a
+loop that only reads, changes and writes random bytes of the same footprint: what the memory allows at most.
 """
 
 from __future__ import annotations
@@ -206,7 +206,9 @@ def _klruscand_run(seed: int) -> float:
 
 
 def two_workers(runs: int = 8, rounds: int = 3) -> list[Row]:
-    """Wall time of a few klruscand runs with one spawned worker over that with two (all warm; the best of some rounds, in turn)."""
+    """Wall time of a few klruscand runs with one spawned worker over that with two
+    (all warm; the best of some rounds, in turn).
+    """
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 

@@ -10,7 +10,10 @@ class Chmu(Policy):
 
     source = "CXL 3.2 hotness monitoring unit; perf driver 20241121101845.1815660-1-Jonathan.Cameron@huawei.com"
     status = "RFC of a perf driver; no posted code promotes by it, the chain here is ours"
-    chain = "requests counted by the device, threshold -> hotlist -> pghot v2 (hash, heap) or at once -> kpromoted; demotion by kswapd"
+    chain = (
+        "requests counted by the device, threshold -> hotlist -> pghot v2 (hash, heap) or at once -> kpromoted; "
+        "demotion by kswapd"
+    )
     sees = "every request that reaches the device, as a count an epoch"
     blind = "more units are touched in an epoch than the device has counters; nothing of the top tier"
     not_modelled = "writebacks, prefetches, interleaving, fill-level interrupts, threshold control"
@@ -76,6 +79,6 @@ class Chmu(Policy):
         if self.rule == "pghot":
             store = pghot_engine(system, self.pghot, threshold=self.threshold, window_ms=self.window_ms)
         system.add(HotnessUnit(
-            store, self.mode, self.epoch_ms, self.counters, self.hotlist, self.unit_kib << 10, self.hot_count, self.replace, self.requests,
-            every=self.every,
+            store, self.mode, self.epoch_ms, self.counters, self.hotlist, self.unit_kib << 10, self.hot_count,
+            self.replace, self.requests, every=self.every,
         ))  # fmt: skip

@@ -7,13 +7,18 @@ from klrubench.policy import Policy, System, param
 
 
 class Damon(Policy):
-    """Regions of physical memory sampled by accessed bits; hot ones migrate up and cold ones down, within self-tuned quotas."""
+    """Regions of physical memory sampled by accessed bits; hot ones migrate up and cold ones down,
+    within self-tuned quotas.
+    """
 
     source = (
         "samples/damon/mtier.c on mm/damon of Linux 6.16-6.18; idea and numbers: 20250320053937.57734-1-sj@kernel.org"
     )
     status = "merged as a sample module in 6.16"
-    chain = "DAMON regions (accessed bit by rmap) -> DAMOS hot/cold score, young filter, quota with goal -> migrate_pages; kswapd below the low watermark"
+    chain = (
+        "DAMON regions (accessed bit by rmap) -> DAMOS hot/cold score, young filter, quota with goal -> migrate_pages; "
+        "kswapd below the low watermark"
+    )
     sees = "one page a region and sampling interval: at most max_regions checks, however large memory is"
     blind = "hot pages lie scattered: a region is one number"
     not_modelled = "virtual addresses, time quotas, other filters, folio locks, pages pinned or off the LRU"

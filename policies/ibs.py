@@ -10,7 +10,10 @@ class Ibs(Policy):
 
     source = "IBS driver of the pghot series v1-v5, 20250910144653.212066-1-bharata@amd.com"
     status = "not merged; dropped in v6 (23 Mar 2026), back in v7 as a memory profiler of its own"
-    chain = "IBS sample (L3 miss, accessor's node known) -> pghot v2 (hash, heap) -> kpromoted (v3, v5: record a frame -> kmigrated); demotion by kswapd"
+    chain = (
+        "IBS sample (L3 miss, accessor's node known) -> pghot v2 (hash, heap) -> kpromoted (v3, v5: record a frame -> "
+        "kmigrated); demotion by kswapd"
+    )
     sees = "single misses with their time, at once: how often, not only whether"
     blind = "a page misses less often than the period times its window: samples are few"
     not_modelled = "skid, kernel-mode ops, NMI nesting, virtual machines"

@@ -16,15 +16,22 @@ POSTINGS = {
 class Klruscand(Policy):
     """Find hot pages on slower nodes with the MGLRU page-table walk (RFC v2, 10 Sep 2025).
 
-    pghot's stored time wraps: v5-compact each 4.1 s at HZ=1000 (16.4 s at 250), v5-precise 16.4 s (65.5 s), v2 and v3 524 s (2097 s).
+    pghot's stored time wraps: v5-compact each 4.1 s at HZ=1000 (16.4 s at 250), v5-precise 16.4 s (65.5 s),
+    v2 and v3 524 s (2097 s).
     """
 
     source = "RFC v2 2/2, 20250910235121.2544928-3-kinseyho@google.com; no numbers were posted"
     status = "not merged; carried in pghot v1-v5, dropped in v6 (23 Mar 2026)"
-    chain = "mglru walk (accessed bit) -> pghot v2 (hash, heap) -> kpromoted (v3, v5: record a frame -> kmigrated); demotion by kswapd"
+    chain = (
+        "mglru walk (accessed bit) -> pghot v2 (hash, heap) -> kpromoted (v3, v5: record a frame -> kmigrated); "
+        "demotion by kswapd"
+    )
     sees = "one bit a page a pass; not read()/write() cache, hugetlb, mlocked, DAX, sleeping tasks"
     blind = "most pages are touched within an interval ('young' in compare)"
-    not_modelled = "lock contention as time, THP split; TLB-resident pages unless sysctl tlb/entries is set; RFC v1's lost pfn a full batch"
+    not_modelled = (
+        "lock contention as time, THP split; TLB-resident pages unless sysctl tlb/entries is set; RFC v1's lost pfn a "
+        "full batch"
+    )
     implies = {"preset": POSTINGS, "pghot": PGHOT_DEFAULTS}
 
     interval_ms: float = param(

@@ -7,15 +7,22 @@ from klrubench.policy import Policy, System, param
 
 
 class NumaBalancing(Policy):
-    """NUMA balancing: hint faults, promotion in the fault. Mode 2 ("NUMAB2", memory tiering) asks for a short hint latency.
+    """NUMA balancing: hint faults, promotion in the fault. Mode 2
+    ("NUMAB2", memory tiering) asks for a short hint latency.
 
-    Mode 1 promotes at a page's second hint fault and marks top-tier pages too; 3 is 2 with top-tier pages marked; 0 does nothing.
-    A value left at its default follows the machine's settings (--sysctl).
+    Mode 1 promotes at a page's second hint fault and marks top-tier pages too; 3 is 2 with top-tier pages marked; 0
+    does nothing. A value left at its default follows the machine's settings (--sysctl).
     """
 
-    source = "Huang Ying, 'NUMA balancing: optimize page placement for memory tiering system', merged in 5.18 and 6.1; rules of Linux 6.12"
+    source = (
+        "Huang Ying, 'NUMA balancing: optimize page placement for memory tiering system', merged in 5.18 and 6.1; "
+        "rules of Linux 6.12"
+    )
     status = "merged"
-    chain = "hint fault (PROT_NONE) -> hint latency under a threshold, rate limit -> promotion in the fault; demotion by kswapd"
+    chain = (
+        "hint fault (PROT_NONE) -> hint latency under a threshold, rate limit -> promotion in the fault; demotion by "
+        "kswapd"
+    )
     sees = "the time from marking a page to its next touch"
     blind = "a page is touched between two sweeps only once marked: fast sweeps cost faults, slow ones miss"
     not_modelled = (

@@ -7,11 +7,16 @@ from klrubench.policy import Policy, Steps, System, param
 
 
 class RandomSampling(Policy):
-    """Idle page tracking on random pages: mark a sample, look again, record the touched ones in pghot. Not PEBS or IBS."""
+    """Idle page tracking on random pages: mark a sample, look again, record the touched ones in pghot.
+    Not PEBS or IBS.
+    """
 
     source = "mm/page_idle.c as a sampler; the random choice is ours"
     status = "a baseline; never posted"
-    chain = "idle bit of random pages -> pghot v2 (hash, heap) -> kpromoted (v3, v5: record a frame -> kmigrated); demotion by kswapd"
+    chain = (
+        "idle bit of random pages -> pghot v2 (hash, heap) -> kpromoted (v3, v5: record a frame -> kmigrated); "
+        "demotion by kswapd"
+    )
     sees = "one bit a sampled page a round"
     blind = "a page is found only when it is drawn: 1 GiB of a sample at a time"
     not_modelled = "THP split by rmap walks"

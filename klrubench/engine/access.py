@@ -1,9 +1,9 @@
 """The access loop: the one compiled loop that serves every policy.
 
-It stops only where the state says so: a deadline in virtual time, a touch number, a full fault log. The end of the chunk of
-stream that it is given is never visible in the result: time is a sum of integers (picoseconds) and samples of operation latency go
-by touch number. The counts of a block of up to 127 touches live in nine 7-bit fields of one register, so that a touch costs one
-byte of state, one shift and one add (an array of counters costs 2-4 times as much).
+It stops only where the state says so: a deadline in virtual time, a touch number, a full fault log. The end of the
+chunk of stream that it is given is never visible in the result: time is a sum of integers (picoseconds) and samples of
+operation latency go by touch number. The counts of a block of up to 127 touches live in nine 7-bit fields of one
+register, so that a touch costs one byte of state, one shift and one add (an array of counters costs 2-4 times as much).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ OUT_OF_WORDS, DEADLINE, LOG_FULL = range(3)
 def _counts_by_state() -> np.ndarray:
     """u64 [256] by (cached and write bits of the word, six bits of the PTE): what a touch adds to the packed counts.
 
-    0 where the touch changes the PTE (an accessed or dirty bit to set, pmd_old to clear) or traps: the slow path. One load of this
-    2 KiB table replaces some ten operations a touch.
+    0 where the touch changes the PTE (an accessed or dirty bit to set, pmd_old to clear) or traps: the slow path. One
+    load of this 2 KiB table replaces some ten operations a touch.
     """
     table = np.zeros(256, np.uint64)
     for kind in range(4):
@@ -122,8 +122,8 @@ def run_touches(
         cost: i64 [9] picoseconds of the tenant's clock a touch, by category.
         deadline: ps; the loop stops after the touch or fault that reaches it.
         op_len: touches an operation; op_hist: i64 [OP_BINS] of clock differences.
-        fault: address of a compiled handler (ctx address, page, now_ps) -> stall in ps of the tenant's clock; -1 - stall asks for a stop
-            after this touch (a thread was woken).
+        fault: address of a compiled handler (ctx address, page, now_ps) -> stall in ps of the tenant's clock; -1 -
+            stall asks for a stop after this touch (a thread was woken).
         base: id of the tenant's first page; fault_log: i64 [capacity, 2] of (page, ps), capacity 0 for none.
     """
     i = np.int64(0)

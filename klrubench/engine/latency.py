@@ -1,6 +1,7 @@
 """Latency under load: solved once a 10 ms quantum, by bisection on the closed-loop equation.
 
-Fed back with a lag (last quantum's bandwidth sets this quantum's latency) a closed loop oscillates for ever; solved, it does not.
+Fed back with a lag (last quantum's bandwidth sets this quantum's latency) a closed loop oscillates for ever; solved, it
+does not.
 L(u) = L0 * (1 + alpha * u**beta / (1 - u)), u the share of the node's bandwidth in use.
 """
 

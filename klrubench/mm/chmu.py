@@ -1,13 +1,15 @@
 """CHMU: the hotness monitoring unit of a CXL memory device, its counters, its hotlist, and the thread that reads it.
 
-Sources: CXL 3.2 (hotness monitoring unit), 20241121101845.1815660-1-Jonathan.Cameron@huawei.com (perf driver), 20250612155724.1887266-3 (QEMU model).
-The device counts requests by unit of its address space. Epoch mode: at the end of each epoch units at or over the threshold go on the hotlist, in the
-order of the table, and all counters are freed. Always-on mode: a unit goes on the hotlist when its count reaches the threshold, and its counter is freed.
-The hotlist is a ring; what finds it full is lost. The specification leaves the counters to the device; here they are a table of 8 ways a set, as many sets
-as the largest power of two allows, unit modulo sets. A unit without a counter takes a free one of its set, else replaces the one with the least count: "least" starts at 1, "inherit"
-goes on from the count it threw out (space saving), "never" leaves newcomers uncounted.
-Requests are the touches that miss the CPU cache. Not modelled: writebacks and prefetches that reach the device, units under 4 KiB (under a mapping, for 2 MiB
-ones), the range bitmap, fill-level interrupts, a device interleaved with others.
+Sources: CXL 3.2 (hotness monitoring unit), 20241121101845.1815660-1-Jonathan.Cameron@huawei.com (perf driver),
+20250612155724.1887266-3 (QEMU model). The device counts requests by unit of its address space. Epoch mode: at the end
+of each epoch units at or over the threshold go on the hotlist, in the order of the table, and all counters are freed.
+Always-on mode: a unit goes on the hotlist when its count reaches the threshold, and its counter is freed. The hotlist
+is a ring; what finds it full is lost. The specification leaves the counters to the device; here they are a table of 8
+ways a set, as many sets as the largest power of two allows, unit modulo sets. A unit without a counter takes a free one
+of its set, else replaces the one with the least count: "least" starts at 1, "inherit" goes on from the count it threw
+out (space saving), "never" leaves newcomers uncounted. Requests are the touches that miss the CPU cache. Not modelled:
+writebacks and prefetches that reach the device, units under 4 KiB (under a mapping, for 2 MiB ones), the range bitmap,
+fill-level interrupts, a device interleaved with others.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ FREE_COUNTER = NO_UNIT << TAG_SHIFT
 
 # i64 settings and counters of a device
 (
-    NODE, FIRST, HUGE_FIRST, SHIFT, SET_MASK, THRESHOLD, COUNT_MOST, ALWAYS_ON, VICTIM, KIND, EVERY, SEEN, LISTED, LOST, EVICTED, UNCOUNTED, DEVICE_WORDS,
+    NODE, FIRST, HUGE_FIRST, SHIFT, SET_MASK, THRESHOLD, COUNT_MOST, ALWAYS_ON, VICTIM, KIND, EVERY, SEEN, LISTED, LOST,
+    EVICTED, UNCOUNTED, DEVICE_WORDS,
 ) = range(17)  # fmt: skip
 
 
@@ -169,14 +172,15 @@ class Device:
     """The unit of one memory device: counters and hotlist of a node.
 
     Args:
-        node: whose requests are counted. unit_bytes: power of two from 4 KiB. threshold: count (after down-sampling) that makes a unit hot.
+        node: whose requests are counted. unit_bytes: power of two from 4 KiB. threshold: count (after down-sampling)
+            that makes a unit hot.
         mode, replace, requests: one of MODES, REPLACE, REQUESTS. counters, hotlist: at the scale of the run.
         width: bits of a counter, at which it stays. every: count one request in so many (a power of two).
     """
 
     def __init__(
-        self, mm: Mm, node: int, unit_bytes: int, threshold: int, mode: str, counters: int, hotlist: int, replace: str = "least",
-        requests: str = "all", width: int = 16, every: int = 1,
+        self, mm: Mm, node: int, unit_bytes: int, threshold: int, mode: str, counters: int, hotlist: int,
+        replace: str = "least", requests: str = "all", width: int = 16, every: int = 1,
     ) -> None:  # fmt: skip
         self.mm, sets = mm, 1 << max(0, (counters // WAYS).bit_length() - 1)
         self.words = d = np.zeros(DEVICE_WORDS, np.int64)
@@ -198,7 +202,9 @@ class Device:
         return lambda words, _first: self.count(words, base)
 
     def end_epoch(self) -> None:
-        """The end of an epoch: list the units at or over the threshold, free all counters (nothing in always-on mode)."""
+        """The end of an epoch: list the units at or over the threshold, free all counters
+        (nothing in always-on mode).
+        """
         if not self.words[ALWAYS_ON]:
             _end_epoch(self.words, self.table, self.hotlist)
 
@@ -225,8 +231,9 @@ class Chmu:
     """
 
     def __init__(
-        self, store: Any = None, mode: str = "epoch", period_ms: int = 1000, counters: int = 1 << 16, hotlist: int = HOTLIST_MOST,
-        unit_bytes: int = PAGE_BYTES, threshold: int = 8, replace: str = "least", requests: str = "all", width: int = 16, every: int = 1,
+        self, store: Any = None, mode: str = "epoch", period_ms: int = 1000, counters: int = 1 << 16,
+        hotlist: int = HOTLIST_MOST, unit_bytes: int = PAGE_BYTES, threshold: int = 8, replace: str = "least",
+        requests: str = "all", width: int = 16, every: int = 1,
     ) -> None:  # fmt: skip
         self.store, self.period_ms, self.counters, self.hotlist = store, period_ms, counters, hotlist
         self.unit: dict[str, Any] = {"unit_bytes": unit_bytes, "threshold": threshold, "mode": mode}
@@ -277,7 +284,9 @@ class Chmu:
             yield
 
     def bound(self) -> dict[str, float]:
-        """Shares of hot units lost to a full hotlist, and of counted requests that threw out a counter or found none."""
+        """Shares of hot units lost to a full hotlist, and of counted requests that threw out a counter or found
+        none.
+        """
         sums = np.sum([device.words for device in self.devices], axis=0)
         listed, counted = self.read + int(sums[LOST]), int(sums[SEEN]) // self.table["every"]
         return {

@@ -1,9 +1,10 @@
-"""The classic LRU: an active and an inactive list of anonymous and of file folios, as reclaim uses them where MGLRU is switched off.
+"""The classic LRU: an active and an inactive list of anonymous and of file folios,
+as reclaim uses them where MGLRU is switched off.
 
-Sources: shrink_lruvec, shrink_active_list, shrink_inactive_list, inactive_is_low, folio_check_references (mm/vmscan.c, 6.x). A folio
-that is faulted in starts on the inactive list. Anonymous and file lists are scanned alike, by size >> priority (no refaults
-exist that would tip the balance); the active list only where the inactive one is low. Not modelled: executable file mappings,
-which stay active when referenced.
+Sources: shrink_lruvec, shrink_active_list, shrink_inactive_list, inactive_is_low, folio_check_references (mm/vmscan.c,
+6.x). A folio that is faulted in starts on the inactive list. Anonymous and file lists are scanned alike, by size >>
+priority (no refaults exist that would tip the balance); the active list only where the inactive one is low. Not
+modelled: executable file mappings, which stay active when referenced.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def list_pages(mm: Mm, lruvec: int, which: int, file: int) -> int:
 
 @njit_inline
 def inactive_is_low(mm: Mm, lruvec: int, file: int) -> bool:
-    """Whether the active list has to give: inactive * sqrt(10 * GiB) < active, both lists' full size in whole GiB; ratio 1 below 1 GiB."""
+    """Whether the active list has to give: inactive * sqrt(10 * GiB) < active, both lists' full size in whole GiB;
+    ratio 1 below 1 GiB.
+    """
     inactive, active = list_pages(mm, lruvec, INACTIVE_LIST, file), list_pages(mm, lruvec, ACTIVE_LIST, file)
     gib = (inactive + active) * max(np.int64(1), mm.setting[PAGES_EACH]) // PAGES_PER_GIB
     ratio = np.int64(np.sqrt(10.0 * gib)) if gib else np.int64(1)
@@ -43,7 +46,9 @@ def inactive_is_low(mm: Mm, lruvec: int, file: int) -> bool:
 
 @njit_inline
 def rmap_referenced(mm: Mm, page: int) -> bool:
-    """folio_referenced: test and clear the accessed bit, and what idle page tracking has saved of it; no look-around."""
+    """folio_referenced: test and clear the accessed bit, and what idle page tracking has saved of it;
+    no look-around.
+    """
     young = mm.pte[page] & np.uint8(ACCESSED) or mm.folio[page] & np.uint8(YOUNG)
     if young:
         mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
@@ -53,7 +58,9 @@ def rmap_referenced(mm: Mm, page: int) -> bool:
 
 @njit_inline
 def shrink_active_list(mm: Mm, lruvec: int, file: int, pages: int) -> Int:
-    """Move folios from the tail of the active list to the inactive one, referenced or not (the bit is cleared); folios examined."""
+    """Move folios from the tail of the active list to the inactive one, referenced or not (the bit is cleared);
+    folios examined.
+    """
     head, examined = list_head(mm, lruvec, ACTIVE_LIST, file), np.int64(0)
     while pages > 0 and mm.lru_prev[head] != head:
         page = np.int64(mm.lru_prev[head])
@@ -68,7 +75,10 @@ def shrink_active_list(mm: Mm, lruvec: int, file: int, pages: int) -> Int:
 
 @njit_inline
 def keeps_classic(mm: Mm, page: int) -> bool:
-    """folio_check_references of an inactive folio: True if it stays. Young once: keep and mark; marked before: activate."""
+    """folio_check_references of an inactive folio: True if it stays.
+
+    Young once: keep and mark; marked before: activate.
+    """
     young, flags = rmap_referenced(mm, page), mm.folio[page]
     mm.folio[page] &= np.uint8(0xFF ^ REFERENCED)
     if not young:
@@ -83,7 +93,9 @@ def keeps_classic(mm: Mm, page: int) -> bool:
 def shrink_inactive_list(
     mm: Mm, lruvec: int, file: int, node: int, preferred: int, pages: int, fold: int
 ) -> tuple[Int, Int, bool]:
-    """Demote folios from the tail of the inactive list that are not referenced; (folios examined, pages demoted, no room was left)."""
+    """Demote folios from the tail of the inactive list that are not referenced;
+    (folios examined, pages demoted, no room was left).
+    """
     head, examined, demoted = list_head(mm, lruvec, INACTIVE_LIST, file), np.int64(0), np.int64(0)
     while pages > 0 and mm.lru_prev[head] != head:
         page = np.int64(mm.lru_prev[head])
@@ -111,7 +123,9 @@ def scan_target(mm: Mm, lruvec: int, which: int, file: int, priority: int, fold:
 def shrink_classic(
     mm: Mm, lruvec: int, node: int, priority: int, wanted: int, examine: int, fold: int
 ) -> tuple[Int, Int]:
-    """One round of classic reclaim on a lruvec, at most about `examine` folios; (inactive folios examined, pages demoted)."""
+    """One round of classic reclaim on a lruvec, at most about `examine` folios;
+    (inactive folios examined, pages demoted).
+    """
     cluster = max(np.int64(1), np.int64(SWAP_CLUSTER_MAX // fold))
     preferred = next_demotion_node(mm, node)
     examined = demoted = refilled = np.int64(0)

@@ -1,9 +1,9 @@
 """Where reclaim demotes to: the preferred nodes of the next lower tier, and what is left when they are full.
 
-Sources: establish_demotion_targets, next_demotion_node (mm/memory-tiers.c), demote_folio_list, alloc_migrate_folio (mm/vmscan.c).
-The first try asks the preferred node alone and wakes its kswapd below the low watermark (4 KiB folios only: the allocation of a large
-one carries no reclaim flag), so that a middle tier makes room in its turn; the second asks all lower tiers, nearest first. Neither
-reclaims itself. What finds no room stays where it is: there is no swap.
+Sources: establish_demotion_targets, next_demotion_node (mm/memory-tiers.c), demote_folio_list, alloc_migrate_folio
+(mm/vmscan.c). The first try asks the preferred node alone and wakes its kswapd below the low watermark (4 KiB folios
+only: the allocation of a large one carries no reclaim flag), so that a middle tier makes room in its turn; the second
+asks all lower tiers, nearest first. Neither reclaims itself. What finds no room stays where it is: there is no swap.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""The contract between the access loop and the compiled fault handlers of mm/: one signature, memory reached by address.
+"""The contract between the access loop and the compiled fault handlers of mm/: one signature,
+memory reached by address.
 
-A handler is `int64 handler(int64 context, int64 page, int64 now_ps)`; it returns the stall in picoseconds of the tenant's clock. The
-loop itself clears the trap and serves the touch. A context is an i64 array: the addresses of `Mm`, then whatever the handler owns.
+A handler is `int64 handler(int64 context, int64 page, int64 now_ps)`; it returns the stall in picoseconds of the
+tenant's clock. The loop itself clears the trap and serves the touch. A context is an i64 array: the addresses of `Mm`,
+then whatever the handler owns.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""kscand (kmmscand): a thread that scans address spaces for accessed PTEs of slow pages, and a thread that promotes what it lists.
+"""kscand (kmmscand): a thread that scans address spaces for accessed PTEs of slow pages,
+and a thread that promotes what it lists.
 
-Sources: RFC V3 "mm: slowtier page promotion based on PTE A bit", 20250814153307.1553061-1-raghavendra.kt@amd.com (thread, periods, sizes, target
-node, failure ratio). No PMD is passed over and pages of the top tier are scanned too, for the choice of the target node. `as_posted` keeps three
-things of the posted code that its text does not intend, found by reading it: a scan covers whole VMAs, whatever the scan size, and the one after
-the last VMA none; PG_young, set by the scan, is not cleared by it, so that a page once accessed is listed until reclaim clears the flag; a page
-not yet marked idle counts as accessed.
-Not modelled: try-lock misses, the split of huge page tables by the walk, exit of an address space while its pages wait.
+Sources: RFC V3 "mm: slowtier page promotion based on PTE A bit", 20250814153307.1553061-1-raghavendra.kt@amd.com
+(thread, periods, sizes, target node, failure ratio). No PMD is passed over and pages of the top tier are scanned too,
+for the choice of the target node. `as_posted` keeps three things of the posted code that its text does not intend,
+found by reading it: a scan covers whole VMAs, whatever the scan size, and the one after the last VMA none; PG_young,
+set by the scan, is not cleared by it, so that a page once accessed is listed until reclaim clears the flag; a page not
+yet marked idle counts as accessed. Not modelled: try-lock misses, the split of huge page tables by the walk,
+exit of an address space while its pages wait.
 """
 
 from __future__ import annotations
@@ -88,10 +90,12 @@ def _scan_ptes(
 def scan_ptes(
     mm: Mm, memcg: Any, first: Any, budget: Any, sighted: Any, wanted: Any, posted: Any, nodes: Any, out: Any
 ) -> Any:
-    """Visit the PTEs of an address space from id `first` on, `budget` pages of 4 KiB; returns (next id or -1 at the end, visited, listed).
+    """Visit the PTEs of an address space from id `first` on, `budget` pages of 4 KiB; returns
+    (next id or -1 at the end, visited, listed).
 
     Args:
-        sighted: u8 a page, scans in a row that found it accessed. wanted: of them before a slow page is written to `out` (u32).
+        sighted: u8 a page, scans in a row that found it accessed. wanted: of them before a slow page is written to
+            `out` (u32).
         posted: PG_young, PG_referenced and a missing PG_idle count as accesses too.
         nodes: i64 [nodes, 2], added to: pages scanned, pages accessed.
     """
@@ -129,9 +133,11 @@ def _promote_listed(
 
 
 def promote_listed(mm: Mm, pages: Any, target: Any, fold: Any, price: Any) -> Any:
-    """kmigrated: promote listed pages of the two youngest generations, each through the gate, until a slice of time is used.
+    """kmigrated: promote listed pages of the two youngest generations, each through the gate,
+    until a slice of time is used.
 
-    price: i64 [3], ps a page tried, ps a page moved, ps of the slice. Returns (pages tried, folios, 4 KiB pages, refused by the gate).
+    price: i64 [3], ps a page tried, ps a page moved, ps of the slice. Returns
+    (pages tried, folios, 4 KiB pages, refused by the gate).
     """
     return _promote_listed(mm.address, pages, target, fold, price)
 
@@ -153,7 +159,9 @@ class MmSlot:
     failed_percent: int = 0
 
     def tune(self, useful: int, now_ms: float, bounds: tuple[int, int, int, int], backoff: bool) -> None:
-        """kscand_update_mmslot_info: the next scan's time and size, after one that found so many useful pages (full size)."""
+        """kscand_update_mmslot_info: the next scan's time and size, after one that found so many useful pages
+        (full size).
+        """
         before, useful = self.delta, (self.delta >> DECAY_SHIFT) + useful
         useful = useful if useful >= IGNORED_PAGES else 0
         if not before and not useful:
@@ -171,7 +179,9 @@ class MmSlot:
         self.next_ms, self.delta = now_ms + self.period_ms, useful
 
     def count(self, promoted: int, failed: int) -> None:
-        """update_mstat_ratio: the share of promotions that failed, old ones fading by a quarter each 1024 (full size)."""
+        """update_mstat_ratio: the share of promotions that failed, old ones fading by a quarter each 1024
+        (full size).
+        """
         self.since_ratio[0] += promoted
         self.since_ratio[1] += failed
         if sum(self.since_ratio) >= RATIO_EVERY:
@@ -191,8 +201,9 @@ class Kscand:
     """
 
     def __init__(
-        self, sightings: int = 2, period_ms: int = PERIOD_MS, size_mib: int = SIZE_MIB, sleep_ms: float = SLEEP_MS, variant: str = "clean",
-        backoff: bool = True, bounds: tuple[int, int, int, int] = (PERIOD_LEAST_MS, PERIOD_MOST_MS, SIZE_LEAST_MIB, SIZE_MOST_MIB),
+        self, sightings: int = 2, period_ms: int = PERIOD_MS, size_mib: int = SIZE_MIB, sleep_ms: float = SLEEP_MS,
+        variant: str = "clean", backoff: bool = True,
+        bounds: tuple[int, int, int, int] = (PERIOD_LEAST_MS, PERIOD_MOST_MS, SIZE_LEAST_MIB, SIZE_MOST_MIB),
     ) -> None:  # fmt: skip
         self.posted = variant == "as_posted"
         self.sightings, self.sleep_ms, self.backoff = 1 if self.posted else sightings, sleep_ms, backoff

@@ -1,7 +1,8 @@
 """LRU lists: where a folio lands, isolation, and the generation a page-table access gives it.
 
-Sources: lru_gen_add_folio / lru_gen_folio_seq (include/linux/mm_inline.h), folio_update_gen and folio_inc_gen (mm/vmscan.c),
-Linux 6.12 and 6.14+. Where lru_gen/enabled lacks 1 the lists are the classic two: generation 0 stands for inactive, 1 for active.
+Sources: lru_gen_add_folio / lru_gen_folio_seq (include/linux/mm_inline.h), folio_update_gen and folio_inc_gen
+(mm/vmscan.c), Linux 6.12 and 6.14+. Where lru_gen/enabled lacks 1 the lists are the classic two:
+generation 0 stands for inactive, 1 for active.
 """
 
 from __future__ import annotations
@@ -121,7 +122,9 @@ def lru_add(mm: Mm, page: int, rotated: bool) -> None:
 
 @njit_inline
 def lru_isolate(mm: Mm, page: int, reclaiming: bool) -> bool:
-    """Take a folio off its list; outside reclaim one of the two youngest generations leaves as active (classic: the active list always)."""
+    """Take a folio off its list; outside reclaim one of the two youngest generations leaves as active
+    (classic: the active list always).
+    """
     flags = mm.folio[page]
     generation = np.int64(flags & np.uint8(GEN_MASK)) - 1
     if generation < 0:
@@ -155,8 +158,8 @@ def set_generation(mm: Mm, page: int, lruvec: int, generation: int) -> None:
 def folio_update_gen(mm: Mm, page: int, lruvec: int) -> int:
     """What a page-table access does to the generation; returns pages whose generation changed.
 
-    Up to 6.13 the first observation moves the folio to max_seq. From 6.14 the first only sets PG_referenced, the second sets
-    PG_workingset and moves it.
+    Up to 6.13 the first observation moves the folio to max_seq. From 6.14 the first only sets PG_referenced, the second
+    sets PG_workingset and moves it.
     """
     flags = mm.folio[page]
     if not flags & np.uint8(GEN_MASK):

@@ -108,10 +108,11 @@ def count_promotion(mm: Mm, page: int, pages: int) -> None:
 
 @njit_inline
 def gate_allows(mm: Mm, target: int, pages: int, fold: int) -> bool:
-    """The destination must have high watermark + the folio free; a refusal wakes its kswapd only where the setting says so.
+    """The destination must have high watermark + the folio free;
+    a refusal wakes its kswapd only where the setting says so.
 
-    A simulated 2 MiB leaf stands for 1/scale huge pages that come one by one: the gate asks for room for one of them above the
-    watermark, the move itself for room for the leaf.
+    A simulated 2 MiB leaf stands for 1/scale huge pages that come one by one: the gate asks for room for one of them
+    above the watermark, the move itself for room for the leaf.
     """
     free = mm.node[target, FREE]
     if free >= pages and free >= mm.node[target, WMARK_HIGH] + max(np.int64(1), pages // fold):
@@ -184,8 +185,8 @@ def promote_pages(system: System, pages: np.ndarray, target: int) -> int:
 def slice_ps(system: System) -> int:
     """Work, in ps of simulated events, that a thread without a cap of its own does before others run.
 
-    Half of the time that kswapd needs to free what lies between two watermarks of the target: were it not to get its turn
-    by then, the gate would turn away what on a real machine finds room. From 1 to 10 ms, full size.
+    Half of the time that kswapd needs to free what lies between two watermarks of the target: were it not to get its
+    turn by then, the gate would turn away what on a real machine finds room. From 1 to 10 ms, full size.
     """
     mark = system.mm.node[system.default_target]
     refill = int(mark[WMARK_PROMO] - mark[WMARK_HIGH]) * system.cost_ps("kswapd_page")
@@ -198,7 +199,8 @@ def slice_ps(system: System) -> int:
 def set_residents(system: System, wanted: np.ndarray, charged: bool) -> None:
     """Make page ids `wanted` (hottest first) the residents of the top tier, without gate: what oracles do.
 
-    Free moves cost neither time nor bandwidth; charged ones are paid by the running thread like promotions and demotions.
+    Free moves cost neither time nor bandwidth; charged ones are paid by the running thread like promotions and
+    demotions.
     """
     mm, target = system.mm, system.default_target
     below = (

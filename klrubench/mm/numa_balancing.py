@@ -1,13 +1,15 @@
-"""NUMA balancing hint faults: the fault, promotion in it, and the pace of scans. Modes 1 (normal), 2 (memory tiering) and 3 (both).
+"""NUMA balancing hint faults: the fault, promotion in it, and the pace of scans. Modes 1 (normal), 2
+(memory tiering) and 3 (both).
 
-Sources: task_tick_numa, do_numa_page, should_numa_migrate_memory, task_numa_fault, task_numa_placement (kernel/sched/fair.c, mm/memory.c,
-Linux 6.12); marking is in numa_scan.py, the scan period in numa_period.py.
+Sources: task_tick_numa, do_numa_page, should_numa_migrate_memory, task_numa_fault, task_numa_placement
+(kernel/sched/fair.c, mm/memory.c, Linux 6.12); marking is in numa_scan.py, the scan period in numa_period.py.
 
-With one node that has CPUs the rules of mode 1 come down to this. A lower-tier page is promoted at its second hint fault: at the first its
-last CPU and PID are not known, and from then on the last fault came from the node that the page should go to, whichever thread took it (a numa_group
-has no CPU faults on a memory-only node). Top-tier pages are marked too, stay where they are, and count as local; who had a page's last fault
-matters for the scan period alone. The threads of a tenant are equal: any of them is as likely to take a fault, and one scan period and one
-runtime stand for all. Not modelled: several nodes with CPUs, try-lock misses, the retry interval of task_numa_placement (1/16 period).
+With one node that has CPUs the rules of mode 1 come down to this. A lower-tier page is promoted at its second hint
+fault: at the first its last CPU and PID are not known, and from then on the last fault came from the node that the page
+should go to, whichever thread took it (a numa_group has no CPU faults on a memory-only node). Top-tier pages are marked
+too, stay where they are, and count as local; who had a page's last fault matters for the scan period alone. The threads
+of a tenant are equal: any of them is as likely to take a fault, and one scan period and one runtime stand for all. Not
+modelled: several nodes with CPUs, try-lock misses, the retry interval of task_numa_placement (1/16 period).
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ VIRTUAL_FACTOR = 8  # virtual budget of a scan: eight times its size
 
 # i64 of the handler: costs in ps of a thread, then a row a memcg
 FAULT_PS, PROMOTE_PS, HUGE_PS, FOLD, TARGET, SPENT_PS, MODE, DRAW, FIRST_MEMCG = range(9)
-# a row: threads; whether the next accounted fault closes a sweep, and when one did (ps); faults since, and those of the sweep closed
+# a row: threads; whether the next accounted fault closes a sweep, and when one did (ps); faults since,
+# and those of the sweep closed
 (M_THREADS, M_ARMED, M_CLOSED_PS, M_REMOTE, M_LOCAL, M_FAILED, M_PRIVATE, M_SHARED, M_SWEEP) = range(9)
 MEMCG_WORDS = M_SWEEP + 5
 
@@ -94,7 +97,10 @@ def account(own: np.ndarray, row: int, now_ps: int, pages: int, local: bool, pri
 
 @njit_inline
 def last_thread(mm: Mm, page: int, thread: int, threads: int) -> tuple[Flag, Flag]:
-    """Swap the page's last faulting thread: (whether it had one, whether it was the same). Kept as thread + 1, 0 for none."""
+    """Swap the page's last faulting thread: (whether it had one, whether it was the same).
+
+    Kept as thread + 1, 0 for none.
+    """
     last = np.int64(mm.scan_ms[page])
     mm.scan_ms[page] = np.uint32(thread + 1)
     known = 0 < last <= threads
@@ -132,7 +138,9 @@ def lower_fault(mm: Mm, own: np.ndarray, rules: np.ndarray, row: int, page: int,
 
 @njit_inline
 def top_fault(mm: Mm, own: np.ndarray, row: int, page: int, node: int, now_ps: int, thread: int) -> None:
-    """A fault on a top-tier page, which only the normal mode marks: local, or on another node with CPUs, where it stays."""
+    """A fault on a top-tier page, which only the normal mode marks: local, or on another node with CPUs,
+    where it stays.
+    """
     known, same = last_thread(mm, page, thread, own[row + M_THREADS])
     local = node == own[TARGET]
     mm.stat[NUMA_HINT_FAULTS_LOCAL] += local
@@ -277,7 +285,9 @@ class NumaBalancing:
         return system.charge_tenant(tenant, mark_pte=updated, walk_pte=seen - updated, mark_flush_once=int(updated > 0))
 
     def pause_ms(self, period_ms: float, spent_ms: float, threads: int) -> float:
-        """Run time of each thread from one scan to the next: the period, but a thread that scanned waits longer than the others."""
+        """Run time of each thread from one scan to the next: the period,
+        but a thread that scanned waits longer than the others.
+        """
         own = period_ms + RUN_PER_SCAN * spent_ms + LOST_TICKS * 1000 / self.system.machine.hz
         return own if threads == 1 else max(period_ms, own / threads)
 
@@ -290,7 +300,8 @@ class NumaBalancing:
     def close_sweep(self, row: np.ndarray, period: ScanPeriod) -> bool:
         """task_numa_placement: let the sweep's faults change the period; True if it was doubled.
 
-        A doubling leaves the counts by place as they are, so a failed migration doubles the period at every later sweep as well.
+        A doubling leaves the counts by place as they are, so a failed migration doubles the period at every later sweep
+        as well.
         """
         sweep = row[M_SWEEP:].tolist()
         row[M_CLOSED_PS] = 0

@@ -47,7 +47,9 @@ def free_space_enough(mm: Mm, target: int, rules: np.ndarray) -> bool:
 
 @njit_inline
 def adjust_threshold(mm: Mm, target: int, rules: np.ndarray) -> None:
-    """Every period: more than 110 % of the rate limit in candidates lowers the threshold a step, under 90 % raises it."""
+    """Every period: more than 110 % of the rate limit in candidates lowers the threshold a step,
+    under 90 % raises it.
+    """
     row = mm.node[target]
     now = mm.setting[NOW_MS]
     if now - row[NB_PERIOD_START_MS] <= rules[PERIOD_MS]:

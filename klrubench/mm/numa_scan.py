@@ -1,9 +1,10 @@
 """task_numa_work: which mappings one scan visits, and the marking of their PTEs.
 
-Sources: task_numa_work, vma_is_accessed, reset_ptenuma_scan (kernel/sched/fair.c, Linux 6.12), change_pte_range (mm/mprotect.c).
-From Linux 6.7 a mapping without recent hint faults of the scanning thread is passed over from the third sweep on, and forced, one a scan, when
-no other is left: a sweep takes one more scan for each small mapping behind the large one. So a program's small mappings are rows here
-(`AREA_SMALL`), though no page of theirs is simulated: theirs lie on the top tier, where mode 2 marks nothing.
+Sources: task_numa_work, vma_is_accessed, reset_ptenuma_scan (kernel/sched/fair.c, Linux 6.12), change_pte_range
+(mm/mprotect.c). From Linux 6.7 a mapping without recent hint faults of the scanning thread is passed over from the
+third sweep on, and forced, one a scan, when no other is left: a sweep takes one more scan for each small mapping behind
+the large one. So a program's small mappings are rows here (`AREA_SMALL`), though no page of theirs is simulated:
+theirs lie on the top tier, where mode 2 marks nothing.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def new_areas(vma: np.ndarray, small: list[int]) -> tuple[np.ndarray, list[np.nd
 def protect_range(mm: Mm, first: int, last: int, now_ms: int, mark_top: int, home: int) -> tuple[int, int]:
     """change_prot_numa over ids first .. last - 1; returns (PTEs updated, PTEs seen).
 
-    Lower-tier pages get their scan time. Top-tier pages are marked with `mark_top` only, and those of node `home` (that of a
-    single-threaded program, else -1) never.
+    Lower-tier pages get their scan time. Top-tier pages are marked with `mark_top` only, and those of node `home` (that
+    of a single-threaded program, else -1) never.
     """
     updated = 0
     for page in range(first, last):
@@ -82,7 +83,9 @@ def protect_range(mm: Mm, first: int, last: int, now_ms: int, mark_top: int, hom
 
 @njit
 def _meet(row: np.ndarray, seq: int, now_ms: int, delay_ms: int) -> None:
-    """A mapping's state at a visit: made at the first one, its older half of faulting threads forgotten every four delays."""
+    """A mapping's state at a visit: made at the first one, its older half of faulting threads forgotten every four
+    delays.
+    """
     if not row[AREA_KNOWN]:
         row[AREA_KNOWN] = 1
         row[AREA_START_SEQ], row[AREA_PREV_SEQ] = seq, seq - 1
@@ -105,7 +108,10 @@ def _is_accessed(row: np.ndarray, seq: int, begun: bool, limits: np.ndarray) -> 
 
 @njit
 def _scan_area(mm: Mm, row: np.ndarray, start: int, now_ms: int, limits: np.ndarray, done: np.ndarray) -> int:
-    """Mark a mapping from `start` on while budgets last; returns where it stopped. `done`: updated, seen, budget, virtual."""
+    """Mark a mapping from `start` on while budgets last; returns where it stopped.
+
+    `done`: updated, seen, budget, virtual.
+    """
     unit = np.int64(1)
     if not row[AREA_ORDER]:
         unit = max(np.int64(1), 512 // max(np.int64(1), mm.setting[PAGES_EACH]))  # 2 MiB, full size
@@ -191,13 +197,14 @@ def _task_numa_work(
 
 
 def task_numa_work(mm: Mm, areas: Any, order: Any, cursor: Any, limits: Any, now_ms: Any) -> Any:
-    """One scan from the cursor on; returns (PTEs updated, PTEs seen) and moves the cursor (`cursor[SEQ]` counts sweeps).
+    """One scan from the cursor on; returns (PTEs updated, PTEs seen) and moves the cursor
+    (`cursor[SEQ]` counts sweeps).
 
     Args:
         areas: i64 [mappings, AREA_COLUMNS]; order: i64, this tenant's rows in address order.
         cursor: i64 [CURSOR_WORDS]: place in `order`, id inside that mapping, sweeps begun.
-        limits: i64 [N_LIMITS]: BUDGET of ids in ranges with updates and VIRTUAL of any, DELAY_MS (scan_delay), THREADS of the program, THREAD that
-            scans, FILTER (kernel 6.7 and later), MARK_TOP (0 in mode 2, 1 in mode 1, 2 in mode 3), HOME node left out (-1: none),
-            SMALL_ACTIVE: small mappings take hint faults themselves.
+        limits: i64 [N_LIMITS]: BUDGET of ids in ranges with updates and VIRTUAL of any, DELAY_MS (scan_delay), THREADS
+            of the program, THREAD that scans, FILTER (kernel 6.7 and later), MARK_TOP (0 in mode 2, 1 in mode 1, 2 in
+            mode 3), HOME node left out (-1: none), SMALL_ACTIVE: small mappings take hint faults themselves.
     """
     return _task_numa_work(mm.address, areas, order, cursor, limits, now_ms)

@@ -1,7 +1,7 @@
 """Idle page tracking on random pages: mark pages idle, look again an interval later. One bit a sampled page and round.
 
-Source: mm/page_idle.c. Setting clears the accessed bit through rmap and saves it in PG_young, so that reclaim still sees it; reading
-walks rmap again. This is neither PEBS nor IBS.
+Source: mm/page_idle.c. Setting clears the accessed bit through rmap and saves it in PG_young, so that reclaim still
+sees it; reading walks rmap again. This is neither PEBS nor IBS.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def _set_idle(address: int, pages: np.ndarray) -> int:
 
 
 def set_idle(mm: Mm, pages: Any) -> Any:
-    """Mark pages idle: clear the accessed bit (saved in PG_young) and set PG_idle; returns pages set (those on an LRU list)."""
+    """Mark pages idle: clear the accessed bit (saved in PG_young) and set PG_idle; returns pages set
+    (those on an LRU list).
+    """
     return _set_idle(mm.address, pages)
 
 
@@ -61,7 +63,9 @@ def _check_idle(address: int, pages: np.ndarray, out: np.ndarray) -> tuple[int, 
 
 
 def check_idle(mm: Mm, pages: Any, out: Any) -> Any:
-    """Read the marks back: writes the lower-tier pages that were touched since into `out`; returns (checked, touched)."""
+    """Read the marks back: writes the lower-tier pages that were touched since into `out`; returns
+    (checked, touched).
+    """
     return _check_idle(mm.address, pages, out)
 
 

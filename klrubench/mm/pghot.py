@@ -1,9 +1,10 @@
 """pghot v2: a hash of records by frame number and a max-heap a top-tier node, ordered by frequency.
 
-Source: RFC v2 "mm: Hot page tracking and promotion infrastructure", 20250910144653.212066-1-bharata@amd.com, the version that klruscand
-RFC v2 was posted on. The record packs frequency (3 bits), node (10) and time (19 bits of jiffies) in 32 bits; what overflows there
-overflows here. Hash lists have no bound and nothing ages them, so their length is charged: half of it for a record that is found,
-all of it for a new one. The order inside a list is not modelled.
+Source: RFC v2 "mm: Hot page tracking and promotion infrastructure", 20250910144653.212066-1-bharata@amd.com, the
+version that klruscand RFC v2 was posted on. The record packs frequency (3 bits), node (10) and time (19 bits of
+jiffies) in 32 bits; what overflows there overflows here. Hash lists have no bound and nothing ages them, so their
+length is charged: half of it for a record that is found, all of it for a new one.
+The order inside a list is not modelled.
 """
 
 from __future__ import annotations
@@ -214,9 +215,11 @@ def pop_hottest(p: Heaps, mm: Mm, node: int) -> tuple[Int, Int]:
 
 @njit_inline
 def record_access(p: PghotArrays, frame: int, nid: int, jiffies: int, exempt: bool) -> tuple[int, int]:
-    """pghot_record_access for one frame of the lower tier; returns (list elements walked * 2 in units of lists, outcome).
+    """pghot_record_access for one frame of the lower tier; returns
+    (list elements walked * 2 in units of lists, outcome).
 
-    `nid` < 0: accessor unknown. `exempt`: hint faults are not subject to the gap rule. Outcome 1: entered a heap, 2: heap full.
+    `nid` < 0: accessor unknown. `exempt`: hint faults are not subject to the gap rule. Outcome 1: entered a heap, 2:
+    heap full.
     """
     now = jiffies & TIME_MASK
     target = max(nid, 0)
@@ -292,7 +295,9 @@ def _pop_promote(
 
 
 def pop_promote(p: PghotArrays, mm: Mm, node: Any, budget: Any, jiffies: Any, rules: Any, fold: Any) -> Any:
-    """kpromoted's round on a node: pop up to `budget` records, forget each, promote what may be; (popped, folios, pages)."""
+    """kpromoted's round on a node: pop up to `budget` records, forget each, promote what may be;
+    (popped, folios, pages).
+    """
     return _pop_promote(p.address, mm.address, node, budget, jiffies, rules, fold)
 
 
@@ -321,7 +326,8 @@ class Pghot:
     Args:
         version: only "v2" here.
         threshold: sightings needed (posted: 2), window_ms: largest gap between two sightings (posted: 5000).
-        sized_hash: a hash with a list a record instead of the posted 2^floor(log2(pages * 50 % / 1024)); ours, to show what lists cost.
+        sized_hash: a hash with a list a record instead of the posted 2^floor(log2(pages * 50 % / 1024)); ours, to show
+            what lists cost.
     """
 
     record_bytes = RECORD_BYTES
@@ -362,7 +368,9 @@ class Pghot:
         return [self.threshold, int(self.window_ms * hz // 1000), 0, 1000 // hz]
 
     def set_window(self, window_ms: float) -> None:
-        """Another longest gap between two sightings, for what is recorded from now on (vm.pghot_promote_freq_window_ms)."""
+        """Another longest gap between two sightings, for what is recorded from now on
+        (vm.pghot_promote_freq_window_ms).
+        """
         self.arrays.setting[WINDOW_JIFFIES] = int(window_ms * self.system.machine.hz // 1000)
 
     def queued(self) -> int:

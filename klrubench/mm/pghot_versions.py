@@ -53,8 +53,8 @@ class HotnessStore(Protocol):
 
 @overload
 def pghot_engine(
-    system: System, version: Literal["v1", "v2"] = "v2", *, threshold: int | None = None, window_ms: float | None = None,
-    ideal_clock: bool = False, sized_hash: bool = False,
+    system: System, version: Literal["v1", "v2"] = "v2", *, threshold: int | None = None,
+    window_ms: float | None = None, ideal_clock: bool = False, sized_hash: bool = False,
 ) -> Pghot: ...  # fmt: skip
 
 

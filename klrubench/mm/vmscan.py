@@ -1,8 +1,9 @@
 """Reclaim by kswapd: eviction order, the reference check, look-around, and demotion to the next tier.
 
-Sources: scan_folios, sort_folio, isolate_folio, lru_gen_look_around, folio_check_references, demote_folio_list, should_abort_scan,
-__setup_per_zone_wmarks, pgdat_balanced (mm/vmscan.c, mm/page_alloc.c). There is no swap: a folio that cannot be demoted stays.
-Not modelled: direct reclaim (no allocation happens after placement), tiers of file pages (no read()/write()), zones.
+Sources: scan_folios, sort_folio, isolate_folio, lru_gen_look_around, folio_check_references, demote_folio_list,
+should_abort_scan, __setup_per_zone_wmarks, pgdat_balanced (mm/vmscan.c, mm/page_alloc.c). There is no swap: a folio
+that cannot be demoted stays. Not modelled: direct reclaim (no allocation happens after placement), tiers of file pages
+(no read()/write()), zones.
 """
 
 from __future__ import annotations
@@ -178,7 +179,8 @@ def keeps_page(mm: Mm, page: int, young: bool) -> bool:
 def evict_folios(mm: Mm, lruvec: int, node: int, wanted: int, examine: int, fold: int) -> tuple[Int, Int]:
     """Take folios from the tail of the oldest generation, demote those not young; returns (examined, demoted pages).
 
-    A folio whose generation a walk has changed is only moved to its list. Stops after `examine` folios or `wanted` pages.
+    A folio whose generation a walk has changed is only moved to its list.
+    Stops after `examine` folios or `wanted` pages.
     """
     row = mm.lru[lruvec]
     target = next_demotion_node(mm, node)
@@ -271,9 +273,11 @@ def _balance_slice(
 def balance_slice(
     mm: Mm, node: Any, memcgs: Any, target_free: Any, price: Any, examine: Any, fold: Any, walk: Any, progress: Any
 ) -> Any:
-    """kswapd's work until the node has `target_free` pages, the slice is used, an aging pass was made, or priority is spent.
+    """kswapd's work until the node has `target_free` pages, the slice is used, an aging pass was made,
+    or priority is spent.
 
-    price: i64 [3], ps a folio examined, ps a page demoted, ps of the slice. progress: i64 [2], priority and the next memcg, kept from slice to slice.
+    price: i64 [3], ps a folio examined, ps a page demoted, ps of the slice. progress: i64 [2],
+    priority and the next memcg, kept from slice to slice.
     """
     return _balance_slice(mm.address, node, memcgs, target_free, price, examine, fold, walk, progress)
 
@@ -281,9 +285,9 @@ def balance_slice(
 class Kswapd:
     """kswapd of one top- or middle-tier node: sleeps until woken, then demotes until the node is balanced.
 
-    Woken by a refused promotion under memory tiering, and by a demotion that finds its node below the low watermark; an allocation that
-    spills to a slower node wakes nobody. Balanced: free >= high watermark, or promo where memory tiering asks for it (kernel.numa_balancing bit 2, or our switch
-    that lets any refused promotion wake kswapd).
+    Woken by a refused promotion under memory tiering, and by a demotion that finds its node below the low watermark; an
+    allocation that spills to a slower node wakes nobody. Balanced: free >= high watermark, or promo where memory
+    tiering asks for it (kernel.numa_balancing bit 2, or our switch that lets any refused promotion wake kswapd).
     """
 
     metadata_bytes = 0
@@ -299,7 +303,9 @@ class Kswapd:
         system.daemon("kswapd", self.run, parked=True, wake_word=(self.node, KSWAPD_WAKE))
 
     def target_free(self, system: System) -> int:
-        """Free pages at which the node counts as balanced: a wake for a 2 MiB folio asks for room for one above the mark."""
+        """Free pages at which the node counts as balanced: a wake for a 2 MiB folio asks for room for one above the
+        mark.
+        """
         return int(system.mm.node[self.node, WMARK_PROMO if system.balance_to_promo else WMARK_HIGH]) + self.room
 
     def run(self, system: System) -> Iterator[Any]:

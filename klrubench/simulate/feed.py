@@ -109,7 +109,9 @@ class Feed:
         return self.layout.accesses * index // self.windows()
 
     def truth(self, bounds: tuple[int, ...] = ()) -> np.ndarray:
-        """u32 [windows, pages]: touches that miss the CPU cache; `bounds`: other first touches of the windows, and the end."""
+        """u32 [windows, pages]: touches that miss the CPU cache; `bounds`: other first touches of the windows,
+        and the end.
+        """
         bounds = bounds or tuple(self.window_start(index) for index in range(self.windows() + 1))
         if bounds not in self._truth:
             counts = np.zeros((len(bounds) - 1, self.pages), np.uint32)
@@ -165,7 +167,9 @@ _spare: list[np.ndarray] = []
 
 
 def _buffer(size: int) -> np.ndarray:
-    """u32 [>= size]: that of a stream no longer kept, where it is large enough (fresh pages cost as much as the draws)."""
+    """u32 [>= size]: that of a stream no longer kept, where it is large enough
+    (fresh pages cost as much as the draws).
+    """
     for k, spare in enumerate(_spare):
         if len(spare) >= size:
             return _spare.pop(k)
@@ -173,7 +177,9 @@ def _buffer(size: int) -> np.ndarray:
 
 
 def shared_feeds(workloads: Sequence[Workload], layouts: Sequence[Layout], chunk: int) -> list[Feed]:
-    """The feeds of a run's tenants, kept for the next policy of this process; beside them only the latest few are kept."""
+    """The feeds of a run's tenants, kept for the next policy of this process;
+    beside them only the latest few are kept.
+    """
     found: list[Feed] = []
     for workload, layout in zip(workloads, layouts, strict=True):
         found.append(_shared_feed(workload, layout, chunk, found))

@@ -30,7 +30,9 @@ class Parked:
 
 @dataclass(frozen=True)
 class Sleep:
-    """Yielded by a daemon: sleep so many milliseconds after the work is done (`wheel`: rounded as the timer wheel does)."""
+    """Yielded by a daemon: sleep so many milliseconds after the work is done
+    (`wheel`: rounded as the timer wheel does).
+    """
 
     ms: float
     wheel: bool = True
@@ -116,7 +118,9 @@ class Scheduler:
         heapq.heappush(self._events, (at_ps, self._order, self._order, thread))
 
     def _expiry(self, now: int, delta: int) -> int:
-        """Jiffy at which a timer armed at jiffy `now` for `delta` fires (calc_wheel_index: 64 slots a level, 8 times coarser each)."""
+        """Jiffy at which a timer armed at jiffy `now` for `delta` fires
+        (calc_wheel_index: 64 slots a level, 8 times coarser each).
+        """
         expires, level = now + max(0, delta), 0
         while level < 8 and delta >= 63 << (3 * level):
             level += 1
@@ -158,7 +162,9 @@ class Scheduler:
             self._schedule(thread, self._wake_time(request, thread.running_until))
 
     def _preempt(self, spent: int) -> int:
-        """A kernel thread on the tenants' CPUs: it takes its time from them, and gets a fair share with n busy threads."""
+        """A kernel thread on the tenants' CPUs: it takes its time from them,
+        and gets a fair share with n busy threads.
+        """
         busy = [tenant for tenant in self.tenants if tenant.running]
         threads = sum(tenant.threads for tenant in busy)
         if not threads:
@@ -262,7 +268,9 @@ class Scheduler:
         return True
 
     def _advance_together(self, deadline: int) -> None:
-        """Several tenants, in turns that are taken in the compiled loop; a tenant comes back for words, a mark, sleep or its end."""
+        """Several tenants, in turns that are taken in the compiled loop; a tenant comes back for words, a mark,
+        sleep or its end.
+        """
         while (index := run_together(self.engine_address, self._spans, self._turns, deadline)) >= 0:
             self._next_span(self.tenants[index])
 

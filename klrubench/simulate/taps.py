@@ -1,8 +1,9 @@
 """What hardware sees of a tenant's touches: words of its stream, read by touch number once they have been served.
 
-The access loop knows nothing of it. A tap catches up at every stop of the loop, before any thread runs, so that pages lie where they lay
-when they were touched; and before a buffer of words is filled anew. Where the stops and the buffers fall does not show in the result.
-For mechanisms of mm/ that stand for hardware: an operating system sees samples and counts, never single touches.
+The access loop knows nothing of it. A tap catches up at every stop of the loop, before any thread runs, so that pages
+lie where they lay when they were touched; and before a buffer of words is filled anew. Where the stops and the buffers
+fall does not show in the result. For mechanisms of mm/ that stand for hardware:
+an operating system sees samples and counts, never single touches.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ Consume = Callable[[np.ndarray, int], None]
 
 
 class Tap:
-    """Hands each touch of a tenant to `consume(words, first)` once, in order: u32 stream words, and the number of the first of them."""
+    """Hands each touch of a tenant to `consume(words, first)` once, in order: u32 stream words,
+    and the number of the first of them.
+    """
 
     def __init__(self, tenant: Tenant, consume: Consume) -> None:
         self.tenant, self.consume = tenant, consume
@@ -40,13 +43,17 @@ class Tap:
 
 @njit
 def sample_place(key: np.uint64, period: int, block: int) -> Int:
-    """Number of the touch that is sampled in a block of `period` touches: one of them at random, the same whenever it is asked."""
+    """Number of the touch that is sampled in a block of `period` touches: one of them at random,
+    the same whenever it is asked.
+    """
     return block * period + np.int64(below(mix64(key + np.uint64(block) * GOLDEN), np.uint64(period)))
 
 
 @njit
 def pick_samples(words: np.ndarray, first: int, period: int, key: np.uint64, out: np.ndarray) -> tuple[int, Int]:
-    """Copy the sampled touches among `words` (numbers from `first`) that missed the CPU cache to `out` as ids; (how many, next number)."""
+    """Copy the sampled touches among `words` (numbers from `first`) that missed the CPU cache to `out` as ids;
+    (how many, next number).
+    """
     n = 0
     last = first + len(words)
     block = first // period
@@ -61,10 +68,11 @@ def pick_samples(words: np.ndarray, first: int, period: int, key: np.uint64, out
 
 
 class Sampler:
-    """Instruction sampling of a tenant: one touch in `period`, at a random place in each `period` of them, by touch number.
+    """Instruction sampling of a tenant: one touch in `period`, at a random place in each `period` of them,
+    by touch number.
 
-    Touches that the CPU cache served are discarded, as a filter on cache misses does. Each sample of a simulated machine stands for
-    1/scale samples: a page's chance to be sampled is that of the full machine.
+    Touches that the CPU cache served are discarded, as a filter on cache misses does. Each sample of a simulated
+    machine stands for 1/scale samples: a page's chance to be sampled is that of the full machine.
     """
 
     def __init__(self, tenant: Tenant, period: int, seed: int, name: str) -> None:

@@ -1,4 +1,7 @@
-"""The future: which pages are best kept on the top tier in each window. Instruments judge promotions by it; only oracles may ask."""
+"""The future: which pages are best kept on the top tier in each window.
+
+Instruments judge promotions by it; only oracles may ask.
+"""
 
 from __future__ import annotations
 

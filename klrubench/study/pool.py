@@ -33,7 +33,8 @@ Keep = Callable[[RunSpec, Answer], None]
 def compute(groups: list[list[RunSpec]], jobs: int, task: Task, keep: Keep) -> None:
     """Do `task` with all runs in `jobs` spawned processes and hand each answer to `keep`, as they come.
 
-    A worker keeps to a group, whose stream it has in memory; when no group is left it takes half of what another one has.
+    A worker keeps to a group, whose stream it has in memory;
+    when no group is left it takes half of what another one has.
 
     Raises:
         KeyboardInterrupt: after the workers were ended and the answers that were there have been kept.

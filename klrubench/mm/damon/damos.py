@@ -1,8 +1,9 @@
 """DAMOS: apply migrate_hot or migrate_cold to the regions that score best, within a quota that follows a goal.
 
-Sources: damos_adjust_quota, damos_set_effective_quota, damos_apply_scheme, damos_skip_charged_region, damos_apply_target (mm/damon/core.c),
-damon_hot_score, damon_pa_migrate, damon_migrate_pages (mm/damon/ops-common.c, paddr.c), 6.16-6.18. Sizes inside count simulated pages.
-Not modelled: the time quota, filters other than `young`, watermarks of schemes.
+Sources: damos_adjust_quota, damos_set_effective_quota, damos_apply_scheme, damos_skip_charged_region,
+damos_apply_target (mm/damon/core.c), damon_hot_score, damon_pa_migrate, damon_migrate_pages (mm/damon/ops-common.c,
+paddr.c), 6.16-6.18. Sizes inside count simulated pages. Not modelled: the time quota, filters other than `young`,
+watermarks of schemes.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ NOWHERE = -1
 
 @njit_inline
 def moving_sum(r: np.ndarray, k: int, s: np.ndarray) -> int:
-    """The region's accesses over the last aggregation interval, were the last one's spread evenly (nr_accesses_bp / 10000)."""
+    """The region's accesses over the last aggregation interval, were the last one's spread evenly
+    (nr_accesses_bp / 10000).
+    """
     last = r[LAST_NR, k] * 10_000
     return (last - s[PASSED] * (last // s[MAX_NR]) + r[NR_ACCESSES, k] * 10_000) // 10_000
 
@@ -116,7 +119,9 @@ def quota_full(s: np.ndarray) -> bool:
 
 @njit_inline
 def migrate_folio(mm: Mm, page: int, target: int, fold: int) -> Int:
-    """Isolate and move without the gate of promotions: an allocation that does not reclaim, from the min watermark up; pages moved."""
+    """Isolate and move without the gate of promotions: an allocation that does not reclaim, from the min watermark up;
+    pages moved.
+    """
     pages = folio_nr_pages(mm, page)
     if pages == 1 and not has_room(mm, target, pages, WMARK_LOW):
         mm.node[target, KSWAPD_WAKE] = 1
@@ -200,7 +205,9 @@ def merge_back(r: np.ndarray, n: int, k: int, size_limit: int) -> tuple[int, int
 def apply_to(
     mm: Mm, r: np.ndarray, n: int, k: int, s: np.ndarray, base_pages: int, first_frame: int, first_huge: int
 ) -> int:
-    """damos_apply_scheme: act on what of the region fits in the quota, which is charged whatever came of it; returns the count."""
+    """damos_apply_scheme: act on what of the region fits in the quota, which is charged whatever came of it;
+    returns the count.
+    """
     size = region_size(r, k)
     if s[CHARGED] + size > s[QUOTA]:
         size = s[QUOTA] - s[CHARGED]
@@ -244,17 +251,20 @@ class Scheme:
     """One DAMOS scheme of a context: `migrate_hot` to a faster node or `migrate_cold` to a slower one.
 
     Args:
-        hot: promote regions with at least one access and only young pages of them; else demote regions without access, old pages only.
+        hot: promote regions with at least one access and only young pages of them; else demote regions without access,
+            old pages only.
         target: node to migrate to.
-        quota_bytes: an interval of `reset_ms`, full size. goal_bp: `node_mem_used_bp` (hot) or `node_mem_free_bp` (cold) of `goal_node` that
-            the quota is tuned for. tuner: `consist` (feedback loop), `temporal` (all or nothing), `none` (the quota as it is).
-        apply_us: interval between two applications. since_boot: the loop has run on an empty top tier for long, so that promotion stands
-            at the largest quota and demotion at the least (else both start at the least: one byte).
+        quota_bytes: an interval of `reset_ms`, full size. goal_bp: `node_mem_used_bp` (hot) or `node_mem_free_bp`
+            (cold) of `goal_node` that the quota is tuned for. tuner: `consist` (feedback loop), `temporal`
+            (all or nothing), `none` (the quota as it is).
+        apply_us: interval between two applications. since_boot: the loop has run on an empty top tier for long, so that
+            promotion stands at the largest quota and demotion at the least (else both start at the least: one byte).
     """
 
     def __init__(
-        self, hot: bool, target: int, goal_node: int, goal_bp: int, *, quota_bytes: int = 200 << 20, tuner: str = "consist",
-        apply_us: int = 1_000_000, reset_ms: int = 1000, weight_nr: int = 100, weight_age: int = 100, since_boot: bool = False,
+        self, hot: bool, target: int, goal_node: int, goal_bp: int, *, quota_bytes: int = 200 << 20,
+        tuner: str = "consist", apply_us: int = 1_000_000, reset_ms: int = 1000, weight_nr: int = 100,
+        weight_age: int = 100, since_boot: bool = False,
     ) -> None:  # fmt: skip
         self.hot, self.goal_node, self.goal_bp, self.tuner = hot, goal_node, goal_bp, tuner
         self.quota_bytes, self.apply_us, self.reset_ms = quota_bytes, apply_us, reset_ms
@@ -277,7 +287,9 @@ class Scheme:
         return ((total - free if self.hot else free) * GOAL // total) * GOAL // self.goal_bp
 
     def set_effective_quota(self, system: System) -> None:
-        """damos_set_effective_quota, and what of it is in simulated pages (fractions are carried to the next window)."""
+        """damos_set_effective_quota, and what of it is in simulated pages
+        (fractions are carried to the next window).
+        """
         if self.tuner == "none":
             self.esz_bytes = self.quota_bytes
         elif self.tuner == "temporal":

@@ -1,7 +1,7 @@
 """DAMON's regions: a partition of the monitored addresses that is merged and split at every aggregation.
 
-Sources: damon_merge_regions_of, kdamond_merge_regions, damon_split_regions_of, kdamond_split_regions (mm/damon/core.c, 6.12-6.18).
-Addresses count 4 KiB pages from the start of what is monitored.
+Sources: damon_merge_regions_of, kdamond_merge_regions, damon_split_regions_of, kdamond_split_regions (mm/damon/core.c,
+6.12-6.18). Addresses count 4 KiB pages from the start of what is monitored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ KEY, COUNTER = range(2)
 def new_regions(pages: int, min_regions: int, max_regions: int) -> tuple[np.ndarray, int]:
     """Regions over `pages` addresses, none larger than pages / min_regions: (table, how many).
 
-    From the start on there are min_regions (damon_apply_min_nr_regions); older kernels begin with one and split it within some aggregations.
+    From the start on there are min_regions (damon_apply_min_nr_regions);
+    older kernels begin with one and split it within some aggregations.
     """
     n = max(1, min(min_regions, pages))
     table = np.zeros((REGION_ROWS, 2 * max_regions + 64), np.int64)
@@ -83,7 +84,9 @@ def merge_two(r: np.ndarray, left: int, right: int) -> None:
 
 @njit
 def merge_pass(r: np.ndarray, n: int, threshold: int, size_limit: int, aging: bool) -> int:
-    """One pass from low to high addresses: age each region, then join it to the one before if the two are alike; returns the count."""
+    """One pass from low to high addresses: age each region, then join it to the one before if the two are alike;
+    returns the count.
+    """
     kept = 0
     for k in range(n):
         if aging:
@@ -101,7 +104,9 @@ def merge_pass(r: np.ndarray, n: int, threshold: int, size_limit: int, aging: bo
 
 @njit
 def merge_regions(r: np.ndarray, n: int, threshold: int, size_limit: int, max_regions: int, max_nr: int) -> int:
-    """kdamond_merge_regions: a pass, and more with doubled thresholds (without aging) while there are too many; returns the count."""
+    """kdamond_merge_regions: a pass, and more with doubled thresholds (without aging) while there are too many;
+    returns the count.
+    """
     n = merge_pass(r, n, threshold, size_limit, True)
     threshold = max(1, 2 * threshold)
     while n > max_regions and threshold // 2 < max_nr:

@@ -1,8 +1,8 @@
 """DAMON's access checks on physical addresses: one random page a region and sampling interval, by rmap.
 
-Sources: damon_pa_prepare_access_checks, damon_pa_check_accesses, damon_folio_mkold, damon_folio_young (mm/damon/paddr.c, ops-common.c).
-Clearing an accessed bit saves it in PG_young, so that reclaim still sees it. A frame taken over by another page since it was picked reads as
-accessed, since that page is not idle.
+Sources: damon_pa_prepare_access_checks, damon_pa_check_accesses, damon_folio_mkold, damon_folio_young
+(mm/damon/paddr.c, ops-common.c). Clearing an accessed bit saves it in PG_young, so that reclaim still sees it. A frame
+taken over by another page since it was picked reads as accessed, since that page is not idle.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ HUGE_SHIFT = 9
 
 
 class Space(NamedTuple):
-    """The monitored addresses of a node, in pages of 4 KiB: `base_pages` frames from `first_frame` on, then 2 MiB frames from `first_huge` on."""
+    """The monitored addresses of a node, in pages of 4 KiB: `base_pages` frames from `first_frame` on,
+    then 2 MiB frames from `first_huge` on.
+    """
 
     pages: int
     base_pages: int
@@ -44,7 +46,9 @@ def node_space(mm: Mm, node: int) -> Space:
 
 @njit_inline
 def page_at(mm: Mm, address: int, base_pages: int, first_frame: int, first_huge: int) -> np.int64:
-    """The page whose frame holds an address: -1 if that is free or its folio is not on an LRU list (damon_get_folio)."""
+    """The page whose frame holds an address: -1 if that is free or its folio is not on an LRU list
+    (damon_get_folio).
+    """
     if address < base_pages:
         page = np.int64(mm.frame_page[first_frame + address])
     else:
@@ -72,7 +76,9 @@ def folio_young(mm: Mm, page: int) -> bool:
 
 @njit_inline
 def check_accesses(mm: Mm, r: np.ndarray, n: int, base_pages: int, first_frame: int, first_huge: int) -> Int:
-    """damon_pa_check_accesses: look at the page picked last time in each region; returns the largest count of any region."""
+    """damon_pa_check_accesses: look at the page picked last time in each region;
+    returns the largest count of any region.
+    """
     most = np.int64(0)
     for k in range(n):
         address = r[SAMPLED, k]
@@ -129,5 +135,7 @@ class Sampling:
         self.last = *space[1:], rng.ctypes.data
 
     def step(self, n: int, check: bool = True, prepare: bool = True) -> Any:
-        """Check the pages picked last time, pick new ones (either can be left out); returns the largest count of any region."""
+        """Check the pages picked last time, pick new ones (either can be left out);
+        returns the largest count of any region.
+        """
         return _sample(*self.first, n, *self.last, check, prepare)

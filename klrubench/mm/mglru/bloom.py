@@ -1,8 +1,9 @@
 """The Bloom filters that tell a walk which PTE tables were dense: two a lruvec, by parity of the sequence number.
 
-Source: get_item_key, test_bloom_filter, update_bloom_filter, reset_bloom_filter (mm/vmscan.c). 2^15 bits (times the scale), two hashes
-cut out of one. A filter that was never allocated answers "present". Where the kernel hashes the PMD entry's address, the number of
-the PTE table is hashed here. `own` chooses the pair that a scanner may have beside the kernel's.
+Source: get_item_key, test_bloom_filter, update_bloom_filter, reset_bloom_filter (mm/vmscan.c). 2^15 bits (times the
+scale), two hashes cut out of one. A filter that was never allocated answers "present". Where the kernel hashes the PMD
+entry's address, the number of the PTE table is hashed here.
+`own` chooses the pair that a scanner may have beside the kernel's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Try-locks of a walk that miss, as a probability: the lock of a PTE table, and the mmap lock of an address space.
 
-A table whose lock is missed is not visited (and not charged); its PMD is treated as if it had been. A missed mmap lock ends the walk of
-that address space for the pass. Draw n is a hash of (key, n): a run stays a pure function of its seed.
+A table whose lock is missed is not visited (and not charged); its PMD is treated as if it had been. A missed mmap lock
+ends the walk of that address space for the pass. Draw n is a hash of (key, n): a run stays a pure function of its seed.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Sources: walk_mm, walk_pud_range, walk_pmd_range, walk_pmd_range_locked, walk_pte_range, suitable_to_scan (mm/vmscan.c);
 "mm: mglru: generalize page table walk", 20250910235121.2544928-2-kinseyho@google.com.
 Cost follows the slots visited: 512 for each table whose PMD is young, however few of its pages are.
-Not modelled here: memory-notifier users, VMAs that the walk must skip (all VMAs here are anonymous or plain file), the try-lock of the
-PMD table (that of PTE tables is).
+Not modelled here: memory-notifier users, VMAs that the walk must skip (all VMAs here are anonymous or plain file), the
+try-lock of the PMD table (that of PTE tables is).
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ ONE, TWO, THREE, FOUR, SEVEN, EIGHT = (np.uint64(k) for k in (1, 2, 3, 4, 7, 8))
 
 # int64 state of a walk object
 (
-    NEXT, FORCE, SEQ, BATCHED, TABLE_YOUNG, TABLE_TOTAL, TABLE_FAST, REPORTED, SLOTS, FAST, YOUNG, PMDS, LOST, REACH, REPAIRS, OWN_FILTER_SEQ,
-    WRAPPED, N_WALK,
+    NEXT, FORCE, SEQ, BATCHED, TABLE_YOUNG, TABLE_TOTAL, TABLE_FAST, REPORTED, SLOTS, FAST, YOUNG, PMDS, LOST, REACH,
+    REPAIRS, OWN_FILTER_SEQ, WRAPPED, N_WALK,
 ) = range(18)  # fmt: skip
 # why a visit ended
 DONE, AGAIN_FULL, AGAIN_VISIT = range(3)
@@ -92,13 +92,17 @@ def report_young(mm: Mm, walk: np.ndarray, page: int, lruvec: int, out: np.ndarr
 
 @njit_inline
 def walked_node(mm: Mm, node: int) -> np.int64:
-    """The node whose pages a walk takes: none (-1) where lru_gen/enabled lacks 1, for no folio is on an MGLRU list then."""
+    """The node whose pages a walk takes: none (-1) where lru_gen/enabled lacks 1,
+    for no folio is on an MGLRU list then.
+    """
     return np.int64(-1) if mm.setting[LRU_GEN_LACKS] & LRU_GEN_CORE else np.int64(node)
 
 
 @njit_inline
 def accessed_in(words: np.ndarray, first: np.uint64) -> np.uint64:
-    """The accessed bits of the 64 PTEs of eight words, folded onto one (indices without a sign need no test for one)."""
+    """The accessed bits of the 64 PTEs of eight words, folded onto one
+    (indices without a sign need no test for one).
+    """
     low = words[first] | words[first + ONE] | words[first + TWO] | words[first + THREE]
     first += FOUR
     high = words[first] | words[first + ONE] | words[first + TWO] | words[first + THREE]
@@ -197,10 +201,11 @@ def end_table(mm: Mm, walk: np.ndarray, table: int, lruvec: int) -> None:
 def walk_tables(mm: Mm, walk: np.ndarray, first: int, last: int, lruvec: int, node: int, out: np.ndarray) -> bool:
     """Walk 4 KiB mappings first .. last - 1 inside one 1 GiB visit; True when the batch filled up (NEXT is set).
 
-    A full batch resumes at the first pending PMD, up to 64 tables back, whose accessed bit is still set (posted behaviour). A PMD
-    farther than 64 from the first is cleared with those that wait, before its PTEs are seen, and does not wait itself: a dense
-    range is cleared 66 PMDs at a time. At scale walk[REACH] ids stand for those 66 PMDs: the batch shrinks with the scale, and were
-    the way back not to shrink with it, a pass would report most pages several times.
+    A full batch resumes at the first pending PMD, up to 64 tables back, whose accessed bit is still set (posted
+    behaviour). A PMD farther than 64 from the first is cleared with those that wait, before its PTEs are seen, and does
+    not wait itself: a dense range is cleared 66 PMDs at a time. At scale walk[REACH] ids stand for those 66 PMDs: the
+    batch shrinks with the scale, and were the way back not to shrink with it,
+    a pass would report most pages several times.
     """
     pending = np.empty(PENDING_TABLES + 1, np.int64)
     first_pending: Int = np.int64(0)
