@@ -8,8 +8,6 @@ then whatever the handler owns.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import types
 
@@ -26,6 +24,6 @@ def fault_context(mm: Mm, own: list[np.ndarray]) -> np.ndarray:
 
 
 @cfunc(SIGNATURE)
-def no_fault(context: Any, page: Any, now_ps: Any) -> Any:
+def no_fault(context: int, page: int, now_ps: int) -> int:
     """The handler of runs in which nothing is ever marked: a trap costs nothing and is cleared."""
     return 0

@@ -88,8 +88,16 @@ def _scan_ptes(
 
 
 def scan_ptes(
-    mm: Mm, memcg: Any, first: Any, budget: Any, sighted: Any, wanted: Any, posted: Any, nodes: Any, out: Any
-) -> Any:
+    mm: Mm,
+    memcg: int,
+    first: int,
+    budget: int,
+    sighted: np.ndarray,
+    wanted: int,
+    posted: bool,
+    nodes: np.ndarray,
+    out: np.ndarray,
+) -> tuple[int, int, int]:
     """Visit the PTEs of an address space from id `first` on, `budget` pages of 4 KiB; returns
     (next id or -1 at the end, visited, listed).
 
@@ -132,7 +140,7 @@ def _promote_listed(
     return tried, folios, moved, refused
 
 
-def promote_listed(mm: Mm, pages: Any, target: Any, fold: Any, price: Any) -> Any:
+def promote_listed(mm: Mm, pages: np.ndarray, target: int, fold: int, price: np.ndarray) -> tuple[int, int, int, int]:
     """kmigrated: promote listed pages of the two youngest generations, each through the gate,
     until a slice of time is used.
 

@@ -6,7 +6,7 @@ Not modelled: fragmentation (a 2 MiB folio needs 512 free pages of the node, not
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -168,7 +168,7 @@ def _promote_many(address: int, pages: np.ndarray, target: int, fold: int) -> tu
     return folios, moved
 
 
-def promote_many(mm: Mm, pages: Any, target: Any, fold: Any) -> Any:
+def promote_many(mm: Mm, pages: np.ndarray, target: int, fold: int) -> tuple[int, int]:
     """Promote page ids of lower tiers, each through the gate; returns (folios, 4 KiB pages) promoted."""
     return _promote_many(mm.address, pages, target, fold)
 
@@ -246,6 +246,6 @@ def _move_many(address: int, pages: np.ndarray, target: int, fold: int, up: bool
     return moved
 
 
-def move_many(mm: Mm, pages: Any, target: Any, fold: Any, up: Any) -> Any:
+def move_many(mm: Mm, pages: np.ndarray, target: int, fold: int, up: bool) -> int:
     """Move folios outside of any kernel path (oracles): no gate, no cost; returns 4 KiB pages moved."""
     return _move_many(mm.address, pages, target, fold, up)

@@ -148,7 +148,7 @@ def top_fault(mm: Mm, own: np.ndarray, row: int, page: int, node: int, now_ps: i
 
 
 @cfunc(SIGNATURE)
-def numa_hint_fault(context: Any, page: Any, now_ps: Any) -> Any:
+def numa_hint_fault(context: int, page: int, now_ps: int) -> int:
     """do_numa_page: who faulted, decision, promotion in the faulting thread."""
     c = array_i64(context, 3 * (N_ARRAYS + 3))
     mm = mm_at(context)

@@ -9,7 +9,7 @@ theirs lie on the top tier, where mode 2 marks nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -196,7 +196,9 @@ def _task_numa_work(
     return done[0], done[1]
 
 
-def task_numa_work(mm: Mm, areas: Any, order: Any, cursor: Any, limits: Any, now_ms: Any) -> Any:
+def task_numa_work(
+    mm: Mm, areas: np.ndarray, order: np.ndarray, cursor: np.ndarray, limits: np.ndarray, now_ms: int
+) -> tuple[int, int]:
     """One scan from the cursor on; returns (PTEs updated, PTEs seen) and moves the cursor
     (`cursor[SEQ]` counts sweeps).
 

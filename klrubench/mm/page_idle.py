@@ -6,7 +6,7 @@ sees it; reading walks rmap again. This is neither PEBS nor IBS.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def _set_idle(address: int, pages: np.ndarray) -> int:
     return done
 
 
-def set_idle(mm: Mm, pages: Any) -> Any:
+def set_idle(mm: Mm, pages: np.ndarray) -> int:
     """Mark pages idle: clear the accessed bit (saved in PG_young) and set PG_idle; returns pages set
     (those on an LRU list).
     """
@@ -62,7 +62,7 @@ def _check_idle(address: int, pages: np.ndarray, out: np.ndarray) -> tuple[int, 
     return checked, touched
 
 
-def check_idle(mm: Mm, pages: Any, out: Any) -> Any:
+def check_idle(mm: Mm, pages: np.ndarray, out: np.ndarray) -> tuple[int, int]:
     """Read the marks back: writes the lower-tier pages that were touched since into `out`; returns
     (checked, touched).
     """
@@ -83,6 +83,6 @@ def _draw_lower(address: int, candidates: np.ndarray, out: np.ndarray) -> int:
     return n
 
 
-def draw_lower(mm: Mm, candidates: Any, out: Any) -> Any:
+def draw_lower(mm: Mm, candidates: np.ndarray, out: np.ndarray) -> int:
     """Copy into `out` the candidates that lie on a lower tier, each once, until it is full; returns how many."""
     return _draw_lower(mm.address, candidates, out)

@@ -260,7 +260,9 @@ def _record_pages(
     return recorded, walked, entered
 
 
-def record_pages(p: PghotArrays, mm: Mm, pages: Any, nid: Any, jiffies: Any, exempt: Any) -> Any:
+def record_pages(
+    p: PghotArrays, mm: Mm, pages: np.ndarray, nid: int, jiffies: int, exempt: bool
+) -> tuple[int, int, int]:
     """Record a batch of page ids; returns (recorded, list elements * 2, heap entries)."""
     return _record_pages(p.address, mm.address, pages, nid, jiffies, exempt)
 
@@ -294,7 +296,9 @@ def _pop_promote(
     return popped, folios, moved
 
 
-def pop_promote(p: PghotArrays, mm: Mm, node: Any, budget: Any, jiffies: Any, rules: Any, fold: Any) -> Any:
+def pop_promote(
+    p: PghotArrays, mm: Mm, node: int, budget: int, jiffies: int, rules: np.ndarray, fold: int
+) -> tuple[int, int, int]:
     """kpromoted's round on a node: pop up to `budget` records, forget each, promote what may be;
     (popped, folios, pages).
     """
@@ -381,11 +385,11 @@ class Pghot:
         """The empty store."""
         return pghot_arrays(frames, tops, capacity, np.array(self.settings(), np.int64))
 
-    def record_batch(self, pages: np.ndarray, nid: int, exempt: bool) -> Any:
+    def record_batch(self, pages: np.ndarray, nid: int, exempt: bool) -> tuple[int, int, int]:
         """Record page ids now; (recorded, list elements * 2, heap entries)."""
         return record_pages(self.arrays, self.system.mm, pages, nid, self.system.jiffies, exempt)
 
-    def pop(self, node: int, budget: int) -> Any:
+    def pop(self, node: int, budget: int) -> tuple[int, int, int]:
         """kpromoted's round: up to `budget` pops for a node; (popped, folios, pages promoted)."""
         return pop_promote(self.arrays, self.system.mm, node, budget, self.system.jiffies, self.rules, self.system.fold)
 

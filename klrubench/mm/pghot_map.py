@@ -19,7 +19,7 @@ stays, whatever the frequency does later, until kmigrated takes the record, whic
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -220,7 +220,7 @@ def _record_pages(store: int, address: int, pages: np.ndarray, nid: int, jiffies
     return recorded
 
 
-def record_pages(p: MapArrays, mm: Mm, pages: Any, nid: Any, jiffies: Any) -> Any:
+def record_pages(p: MapArrays, mm: Mm, pages: np.ndarray, nid: int, jiffies: int) -> int:
     """Record a batch of page ids; returns how many lie on a lower tier and an LRU list."""
     return _record_pages(p.address, mm.address, pages, nid, jiffies)
 
@@ -319,7 +319,7 @@ def _migrate_ready(
 
 
 def migrate_ready(
-    p: MapArrays, mm: Mm, source: Any, last_section: Any, price: Any, jiffies: Any, rules: Any, fold: Any
+    p: MapArrays, mm: Mm, source: int, last_section: int, price: np.ndarray, jiffies: int, rules: np.ndarray, fold: int
 ) -> tuple[int, ...]:
     """Go on with a node's walk in the order of frames, to its end or that of a slice of time.
 

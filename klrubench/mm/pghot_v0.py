@@ -110,7 +110,7 @@ def _record_pages(store: int, address: int, pages: np.ndarray, jiffies: int) -> 
     return recorded, walked
 
 
-def record_pages(p: SweepArrays, mm: Mm, pages: Any, jiffies: Any) -> Any:
+def record_pages(p: SweepArrays, mm: Mm, pages: np.ndarray, jiffies: int) -> tuple[int, int]:
     """Record a batch of page ids; returns (recorded, list elements * 2)."""
     return _record_pages(p.address, mm.address, pages, jiffies)
 
@@ -161,7 +161,9 @@ def _sweep(
     return at, visited, folios, moved, refused
 
 
-def sweep(p: SweepArrays, mm: Mm, at: Any, price: Any, jiffies: Any, fold: Any) -> Any:
+def sweep(
+    p: SweepArrays, mm: Mm, at: int, price: np.ndarray, jiffies: int, fold: int
+) -> tuple[int, int, int, int, int]:
     """Go on with a sweep at place `at`, to its end or that of a slice of time.
 
     price: i64 [5], ps of a record seen, one refused by the gate, a 4 KiB and a 2 MiB folio promoted, and of the slice.

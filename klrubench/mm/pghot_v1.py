@@ -7,7 +7,7 @@ free-space bypass exist yet. With v2's rules on top this is also v2 with a clock
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -116,7 +116,9 @@ def _record_pages(
     return recorded, walked, entered
 
 
-def record_pages(p: UnpackedArrays, mm: Mm, pages: Any, nid: Any, jiffies: Any, exempt: Any) -> Any:
+def record_pages(
+    p: UnpackedArrays, mm: Mm, pages: np.ndarray, nid: int, jiffies: int, exempt: bool
+) -> tuple[int, int, int]:
     """Record a batch of page ids; returns (recorded, list elements * 2, heap entries)."""
     return _record_pages(p.address, mm.address, pages, nid, jiffies, exempt)
 
@@ -149,7 +151,9 @@ def _pop_promote(
     return popped, folios, moved
 
 
-def pop_promote(p: UnpackedArrays, mm: Mm, node: Any, budget: Any, jiffies: Any, rules: Any, fold: Any) -> Any:
+def pop_promote(
+    p: UnpackedArrays, mm: Mm, node: int, budget: int, jiffies: int, rules: np.ndarray, fold: int
+) -> tuple[int, int, int]:
     """kpromoted's round on a node: pop up to `budget` records, forget all, promote some; (popped, folios, pages)."""
     return _pop_promote(p.address, mm.address, node, budget, jiffies, rules, fold)
 
@@ -170,11 +174,11 @@ class UnpackedPghot(Pghot):
         own = [NO_LIMIT, NO_LIMIT, OLD_WINDOWS * settings[WINDOW_JIFFIES]] if self.first else [FREQ_LIMIT, FREQ_MASK, 0]
         return unpacked_arrays(frames, tops, capacity, np.array([*settings, *own], np.int64))
 
-    def record_batch(self, pages: np.ndarray, nid: int, exempt: bool) -> Any:
+    def record_batch(self, pages: np.ndarray, nid: int, exempt: bool) -> tuple[int, int, int]:
         """Record page ids now; v1 exempts no source from the gap rule."""
         return record_pages(self.arrays, self.system.mm, pages, nid, self.system.jiffies, exempt and not self.first)
 
-    def pop(self, node: int, budget: int) -> Any:
+    def pop(self, node: int, budget: int) -> tuple[int, int, int]:
         """kpromoted's round: up to `budget` pops for a node; (popped, folios, pages promoted)."""
         return pop_promote(self.arrays, self.system.mm, node, budget, self.system.jiffies, self.rules, self.system.fold)
 

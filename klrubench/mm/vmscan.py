@@ -271,15 +271,23 @@ def _balance_slice(
 
 
 def balance_slice(
-    mm: Mm, node: Any, memcgs: Any, target_free: Any, price: Any, examine: Any, fold: Any, walk: Any, progress: Any
-) -> Any:
+    mm: Mm,
+    node: int,
+    memcgs: int,
+    target_free: int,
+    price: np.ndarray,
+    examine: int,
+    fold: int,
+    walk: np.ndarray,
+    progress: np.ndarray,
+) -> None:
     """kswapd's work until the node has `target_free` pages, the slice is used, an aging pass was made,
     or priority is spent.
 
     price: i64 [3], ps a folio examined, ps a page demoted, ps of the slice. progress: i64 [2],
     priority and the next memcg, kept from slice to slice.
     """
-    return _balance_slice(mm.address, node, memcgs, target_free, price, examine, fold, walk, progress)
+    _balance_slice(mm.address, node, memcgs, target_free, price, examine, fold, walk, progress)
 
 
 class Kswapd:

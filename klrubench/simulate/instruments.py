@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,7 +63,7 @@ class Instruments:
         self.sample()
         system.every_ms(SAMPLE_MS, self.sample)
         for index, tenant in enumerate(system.tenants):
-            system.at_touch(tenant.accesses // 2, lambda index=index: self.mark_half(index), index)  # type: ignore[misc]
+            system.at_touch(tenant.accesses // 2, partial(self.mark_half, index), index)
 
     def hits(self, tenant: int | None = None) -> tuple[int, int]:
         """(misses served by the top tier, all misses), full size, of one tenant or of all."""

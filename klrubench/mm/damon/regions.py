@@ -6,8 +6,6 @@ Sources: damon_merge_regions_of, kdamond_merge_regions, damon_split_regions_of, 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from klrubench.engine.jit import njit, njit_inline
@@ -155,7 +153,7 @@ def pieces_of(n: int, last_n: int, max_regions: int) -> int:
     return 3 if n == last_n and n < max_regions // 3 else 2
 
 
-def reset_aggregated(r: Any, n: int) -> None:
+def reset_aggregated(r: np.ndarray, n: int) -> None:
     """kdamond_reset_aggregated: remember the counts, start from 0."""
     r[LAST_NR, :n] = r[NR_ACCESSES, :n]
     r[NR_ACCESSES, :n] = 0

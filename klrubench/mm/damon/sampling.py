@@ -7,7 +7,7 @@ taken over by another page since it was picked reads as accessed, since that pag
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -134,7 +134,7 @@ class Sampling:
         self.first = mm.address, table.ctypes.data, table.shape[1]
         self.last = *space[1:], rng.ctypes.data
 
-    def step(self, n: int, check: bool = True, prepare: bool = True) -> Any:
+    def step(self, n: int, check: bool = True, prepare: bool = True) -> int:
         """Check the pages picked last time, pick new ones (either can be left out);
         returns the largest count of any region.
         """
