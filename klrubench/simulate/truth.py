@@ -1,7 +1,11 @@
-"""The future: which pages are best kept on the top tier in each window. Instruments judge promotions by it; only oracles may ask."""
+"""The future: which pages are best kept on the top tier in each window.
+
+Instruments judge promotions by it; only oracles may ask.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +70,7 @@ def mark_windows(system: System) -> None:
     else:
         system.mm.best[:] = _best_of_several(system, capacity)
     for index in range(feed.windows()):
-        system.at_touch(feed.window_start(index), lambda index=index: _enter(system, index))  # type: ignore[misc]
+        system.at_touch(feed.window_start(index), partial(_enter, system, index))
 
 
 def _enter(system: System, index: int) -> None:

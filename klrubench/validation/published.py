@@ -1,8 +1,9 @@
-"""Tables that others have published, held against klrubench: the order of the systems and the sign of each difference, no more.
+"""Tables that others have published, held against klrubench: the order of the systems and the sign of each difference,
+no more.
 
-None of the posts says enough to be run again (latencies, the program's own work, often the limits). What is not said is taken from a
-preset or named in the table's set-up. No constant is fitted: where the shape does not come out, the table says by how much, and why as far
-as that is known. The set-ups themselves are in published_tables.py.
+None of the posts says enough to be run again (latencies, the program's own work, often the limits). What is not said is
+taken from a preset or named in the table's set-up. No constant is fitted: where the shape does not come out, the table
+says by how much, and why as far as that is known. The set-ups themselves are in published_tables.py.
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ def number_claims(table: Published, column: str, found: list[Found]) -> list[Cla
     return claims
 
 
-# --- running ------------------------------------------------------------------------------------------------------------
+# --- running ----------------------------------------------------------------------------------------------------------
 
 
 def simulated(policy: Any, workload: Any, machine: Any, duration_s: float, fold: int) -> Any:

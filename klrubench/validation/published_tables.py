@@ -12,16 +12,22 @@ from klrubench.policy import Policy, param
 from klrubench.validation.published import Column, Entry, Found, Published, Say, fixed_work, roomy, simulated
 from klrubench.workload import Layout, Stream, Workload
 
-# --- pghot v3's microbenchmark --------------------------------------------------------------------------------------------
+# --- pghot v3's microbenchmark ----------------------------------------------------------------------------------------
 
 RANDOM = "uniform:threads=64,rate=0,compute_ns=20,mlp=1,touches=1,placement=lower,read_share=0.5"
 PGHOT = "pghot v3, 20251110052343.208768-1-bharata@amd.com"
-PGHOT_SETUP = "64 threads, random accesses of 4 KiB granularity, half of them writes, 8 GiB that begin on CXL, room in DRAM; means of three runs"
-PGHOT_ASSUMED = (
-    "latencies of cxl-asic, 20 ns of work an access, one node with CPUs; as much work as NUMAB0 does in its time. At some 100 touches a page "
-    "and second every page is hot: that all are promoted tests nothing else"
+PGHOT_SETUP = (
+    "64 threads, random accesses of 4 KiB granularity, half of them writes, 8 GiB that begin on CXL, room in DRAM; "
+    "means of three runs"
 )
-TLB = "the differences are smaller as published: random accesses to 8 GiB also miss the TLB, which costs the same on both tiers and is not modelled"
+PGHOT_ASSUMED = (
+    "latencies of cxl-asic, 20 ns of work an access, one node with CPUs; as much work as NUMAB0 does in its time. At "
+    "some 100 touches a page and second every page is hot: that all are promoted tests nothing else"
+)
+TLB = (
+    "the differences are smaller as published: random accesses to 8 GiB also miss the TLB, which costs the same on "
+    "both tiers and is not modelled"
+)
 IBS_WHY = "how many pages three samples in 5 s find depends on the ops between two misses, which were not published"
 ALL_4K = 2_097_152.0
 
@@ -58,9 +64,12 @@ PGHOT_MODE3 = Published(
     fixed_work(f"{RANDOM},footprint_gib=64,page=2m", lambda: roomy(128, 258), 128, "NUMAB0"),
 )
 
-# --- kmmscand -------------------------------------------------------------------------------------------------------------
+# --- kmmscand ---------------------------------------------------------------------------------------------------------
 
-FAULT_WHY = "a promotion in the fault takes 8.6 us here and one by kmmscand's thread 6.0; 17.8-30.9 and 5.3-13 us were calculated from the posts"
+FAULT_WHY = (
+    "a promotion in the fault takes 8.6 us here and one by kmmscand's thread 6.0; 17.8-30.9 and 5.3-13 us were "
+    "calculated from the posts"
+)
 
 
 def kmmscand(
@@ -77,8 +86,8 @@ def kmmscand(
         "V1 of Mar 2025 (times) and V0, 20241201153818.2633616-1-raghavendra.kt@amd.com (cost split)",
         (Column("time s"), Column("scanning s", digits=2), Column("migrating s", digits=2)),
         f"64 threads, random accesses to {size_gib} GiB that begin on CXL",
-        "latencies of cxl-asic, 20 ns of work an access, half of them writes, room in DRAM; promotion on the first sighting, as V0 and V1 had it; "
-        "as much work as NUMAB2 does in its time",
+        "latencies of cxl-asic, 20 ns of work an access, half of them writes, room in DRAM; promotion on the first "
+        "sighting, as V0 and V1 had it; as much work as NUMAB2 does in its time",
         (
             Entry("NUMAB2", "numab2", {"time s": times[0], **parts[0]}, FAULT_WHY),
             Entry("kmmscand, NUMAB1", "", {"time s": times[1]}),
@@ -94,7 +103,7 @@ def kmmscand(
 KMMSCAND_8 = kmmscand(8, (134.33, 120.52, 186.71, 119.88), (0.883, 64.86), (2.74, 11.19))
 KMMSCAND_32 = kmmscand(32, (585.06, 546.49, 744.37, 546.15), (4.79, 149.16), (23.4, 108.72))
 
-# --- hot page selection ---------------------------------------------------------------------------------------------------
+# --- hot page selection -----------------------------------------------------------------------------------------------
 
 SLICES = 512
 LADDER_S, LADDER_FOLD = 480.0, 512
@@ -166,8 +175,9 @@ LADDER = Published(
     "cover letter of the series; pmbench on Optane",
     (Column("million accesses/s"), Column("promoted MB/s")),
     "pmbench, normal distribution over the addresses, 80 % reads, two sockets with Optane",
-    f"preset optane, 64 GiB at 1:3, 32 threads with 50 ns of work an access, a standard deviation of a sixth, {LIMIT_MB_S} MB/s of limit (not said; "
-    f"read off the table's own rate), the last {LADDER_S / 2:.0f} of {LADDER_S:.0f} s",
+    "preset optane, 64 GiB at 1:3, 32 threads with 50 ns of work an access, a standard deviation of a sixth, "
+    f"{LIMIT_MB_S} MB/s of limit (not said; read off the table's own rate), the last {LADDER_S / 2:.0f} of "
+    f"{LADDER_S:.0f} s",
     (
         Entry("base", "any hint fault promotes", {"million accesses/s": 146.9, "promoted MB/s": 725.6}),
         Entry("+ hot selection", "latency < 1000 ms", {"million accesses/s": 165.7, "promoted MB/s": 544.0}),
