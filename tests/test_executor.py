@@ -207,7 +207,7 @@ def test_groups_stay_together_longest_first(study: Path) -> None:
 def test_workers_keep_to_their_groups_and_idle_ones_take_half_of_the_longest_rest(
     sizes: list[int], jobs: int, chance: random.Random
 ) -> None:
-    """Whatever the order in which workers come back: every run once, and a group is left only when no other is waiting."""
+    """Whatever the order in which workers come back: every run once; a group is shared only when none is waiting."""
     crew = Crew(jobs, ThreadPoolExecutor, lambda pool: None)
     crew.groups = deque(deque((k, run) for run in range(size)) for k, size in enumerate(sizes))  # type: ignore[misc]
     crew.workers = [SimpleNamespace(own=deque()) for _ in range(jobs)]  # type: ignore[misc]

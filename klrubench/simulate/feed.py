@@ -30,7 +30,7 @@ YOUNG_S = 2.0  # klruscand's interval, for the share of pages young
 
 
 @njit
-def shift_ids(words, shift):
+def shift_ids(words: np.ndarray, shift: int) -> None:
     """Turn 4 KiB page numbers into 2 MiB leaf numbers, flags kept."""
     for k in range(len(words)):
         word = words[k]
@@ -38,7 +38,7 @@ def shift_ids(words, shift):
 
 
 @njit
-def count_touches(words, counts):
+def count_touches(words: np.ndarray, counts: np.ndarray) -> None:
     """Add the touches that miss the CPU cache to `counts` (u32 a page)."""
     for k in range(len(words)):
         if not words[k] & np.uint32(CACHED_BIT):
@@ -46,7 +46,7 @@ def count_touches(words, counts):
 
 
 @njit
-def mark_touched(words, seen):
+def mark_touched(words: np.ndarray, seen: np.ndarray) -> None:
     """Set `seen` (u8 a page) for every page touched."""
     for k in range(len(words)):
         seen[words[k] & np.uint32(ID_MASK)] = 1
@@ -110,7 +110,7 @@ class Feed:
         return self.layout.accesses * index // self.windows()
 
     def truth(self, bounds: tuple[int, ...] = ()) -> np.ndarray:
-        """u32 [windows, pages]: touches that miss the CPU cache; `bounds`: other first touches of the windows, and the end."""
+        """u32 [windows, pages]: touches that miss the CPU cache; `bounds`: other windows, by first touches and the end."""
         bounds = bounds or tuple(self.window_start(index) for index in range(self.windows() + 1))
         if bounds not in self._truth:
             counts = np.zeros((len(bounds) - 1, self.pages), np.uint32)
@@ -171,7 +171,7 @@ _kept = _Kept()
 
 
 def _buffer(size: int) -> np.ndarray:
-    """u32 [>= size]: that of a stream no longer kept, where it is large enough (fresh pages cost as much as the draws)."""
+    """u32 [>= size]: that of a stream no longer kept, if large enough (fresh pages cost as much as the draws)."""
     spares = _kept.spare
     for k, spare in enumerate(spares):
         if len(spare) >= size:
@@ -180,7 +180,7 @@ def _buffer(size: int) -> np.ndarray:
 
 
 def shared_feeds(workloads: Sequence[Workload], layouts: Sequence[Layout], chunk: int) -> list[Feed]:
-    """The feeds of a run's tenants, kept for the next policy of this process; beside them only the latest few are kept."""
+    """The feeds of a run's tenants, kept for the next policy of this thread; beside them only the latest few."""
     found: list[Feed] = []
     for workload, layout in zip(workloads, layouts, strict=True):
         found.append(_shared_feed(workload, layout, chunk, found))
@@ -194,7 +194,7 @@ def _shared_feed(workload: Workload, layout: Layout, chunk: int, beside: list[Fe
         feeds.move_to_end(key)
         feeds[key].taps.clear()
         return feeds[key]
-    old = [each for each, feed in feeds.items() if feed not in beside]  # the buffers of this run's own must not go round
+    old = [each for each, feed in feeds.items() if feed not in beside]  # buffers of this run's own must not go round
     size = 4 * min(layout.accesses, KEEP_WORDS)
     while old and (len(feeds) >= KEEP_FEEDS or size + sum(feed.words.nbytes for feed in feeds.values()) > KEEP_BYTES):
         _kept.spare[:] = [feeds.pop(old.pop(0)).words]

@@ -20,7 +20,8 @@ def execute(spec: RunSpec) -> dict[str, Any]:
     """
     if spec.framework != framework_hashes():
         raise RunFailedError(
-            "klrubench's own sources differ here: edited while runs were under way, or another version on this worker; start again"
+            "klrubench's own sources differ here: edited while runs were under way, or another version on this worker;"
+            " start again"
         )
     from klrubench.machine import Machine
     from klrubench.simulate import Options, simulate

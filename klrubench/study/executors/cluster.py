@@ -69,7 +69,7 @@ def slurm_backend(where: str) -> Iterator[Backend]:
 
 
 def slurm_cluster(profile: SlurmProfile, name: str) -> Any:
-    """A `dask_jobqueue.SLURMCluster` that has asked for no job yet; its `job_script()` is what sbatch would be given."""
+    """A `dask_jobqueue.SLURMCluster` that has asked for no job yet; `job_script()` is what sbatch would be given."""
     try:
         from dask_jobqueue.slurm import SLURMCluster
     except ImportError:

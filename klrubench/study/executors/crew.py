@@ -1,4 +1,4 @@
-"""Workers of this machine: each keeps to a group of runs; one that dies is replaced, and the run that kills is named."""
+"""Workers of this machine: each keeps to a group of runs; one that dies is replaced, a run that kills is named."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Worker:
 
 
 class Crew:
-    """Workers that stay for several rounds of runs, the groups that nobody has begun, and how often a run's worker died.
+    """Workers that stay for several rounds of runs, the groups nobody has begun, and how often a run's worker died.
 
     A worker keeps to a group, whose stream it has in memory; when no group is left it takes half of what another has.
     """

@@ -13,7 +13,7 @@ from klrubench.study.worker import Task
 
 @contextlib.contextmanager
 def local_backend(kind: str, jobs: int) -> Iterator[Backend]:
-    """`processes` or `threads`, `jobs` of them, which stay from one round of runs to the next; one process is this one."""
+    """`processes` or `threads`, `jobs` of them, which stay between rounds of runs; a single process is this one."""
     if kind == "processes" and jobs == 1:
         yield Backend(kind, 1, _here)
         return
