@@ -110,7 +110,7 @@ class Feed:
         return self.layout.accesses * index // self.windows()
 
     def truth(self, bounds: tuple[int, ...] = ()) -> np.ndarray:
-        """u32 [windows, pages]: touches that miss the CPU cache; `bounds`: other windows, by first touches and the end."""
+        """u32 [windows, pages]: touches that miss the CPU cache; `bounds`: other windows (first touches, end)."""
         bounds = bounds or tuple(self.window_start(index) for index in range(self.windows() + 1))
         if bounds not in self._truth:
             counts = np.zeros((len(bounds) - 1, self.pages), np.uint32)
