@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from klrubench.errors import StoreError
-from klrubench.study.executor import Batch, Failure, run_all
+from klrubench.study.executor import Batch, Failure
 from klrubench.study.expand import specs, warnings
-from klrubench.study.folder import results_folder
+from klrubench.study.gather import Workers, gather, open_store
 from klrubench.study.progress import Progress
 from klrubench.study.reasons import reasons
 from klrubench.study.scores import matrix, suite_scores, verdicts, wide
@@ -152,26 +152,6 @@ def compare(
     return _answer(asked, runs, told, place, Workers(jobs, executor, progress), say)
 
 
-class Workers(NamedTuple):
-    """Who computes, and who is told; as for `run_all`."""
-
-    jobs: int | None
-    executor: str | None
-    progress: Progress | None
-
-
-def open_store(store: Store | Path | str | None, say: Callable[[str], None] = lambda line: None) -> Store:
-    """The store to use; says on stderr where results go when that is not a study's folder."""
-    if isinstance(store, Store):
-        return store
-    if store is not None:
-        return Store(Path(store))
-    folder, line = results_folder()
-    if line:
-        say(line)
-    return Store(folder)
-
-
 def _dry(asked: Question, runs: list[RunSpec], told: list[str], store: Store) -> Comparison:
     why = reasons(runs, store)
     planned = [{**_names(run), "why": why[run.run_id]} for run in runs if run.run_id in why]
@@ -198,25 +178,21 @@ def _answer(
     workers: Workers,
     say: Callable[[str], None],
 ) -> Comparison:
-    found = {run.run_id: store.get(run.run_id) for run in runs}
-    for line in store.notes:
-        say(f"warning: {line}")
-    missing = [run for run in runs if found[run.run_id] is None]
-    batch = run_all(missing, store=store, **workers._asdict()) if missing else Batch()
+    found = gather(runs, store, workers, say)
     rows = []
     for run in runs:
-        record = found[run.run_id] or batch.records.get(run.run_id)
+        record = found.records.get(run.run_id)
         if record is not None:
-            rows.append({**row(record), "cached": found[run.run_id] is not None})
-    error = batch.store_error or _compacted(store, batch)
+            rows.append({**row(record), "cached": run.run_id in found.cached})
+    error = found.store_error or _compacted(store, found.batch)
     return Comparison(
         asked,
         frame(rows),
         header_facts(runs),
         [*told, *store.notes],
-        n_cached=len(runs) - len(missing),
-        n_computed=len(batch.records),
-        failures=batch.failures,
+        n_cached=len(found.cached),
+        n_computed=len(found.batch.records),
+        failures=found.failures,
         store_error=error,
     )
 
