@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from klrubench.engine.access import CACHED, CLOCK, FAULTS, OP_SUB, TOUCH
+from klrubench.engine.tlb import FLUSHES, MISSES
 from klrubench.mm.state import (
     NUMA_HINT_FAULTS,
     NUMA_LIMITED,
@@ -122,11 +123,22 @@ class Instruments:
         if stat[NUMA_HINT_FAULTS]:
             cpu["hint faults"] = system.fault_spent() / PS
         vmstat = {name: int(stat[k]) * fold for k, name in enumerate(STATS) if stat[k]}
+        vmstat.update(self._tlb())
         series = {name: [row[k] for row in self.rows] for k, name in enumerate(SERIES)}
         notes = [tenant.timing.note for tenant in system.tenants if tenant.timing.note]
         notes += [note for tenant in system.tenants for note in tenant.workload.notes(tenant.feed.layout)]
         notes += [note for mechanism in system.mechanisms if hasattr(mechanism, "notes") for note in mechanism.notes()]
         return RunResult(metrics, cpu, threads, self._bound(), vmstat, notes, series, self._tenants())
+
+    def _tlb(self) -> dict[str, int]:
+        """Counters of the TLBs, where they are modelled: touches that walked the page table, and times that one was emptied."""
+        tlb = self.system.mm.tlb
+        if not len(tlb):
+            return {}
+        return {
+            "dtlb_misses": int(tlb[:, MISSES].sum()) * self.system.fold,
+            "nr_tlb_flush_all": int(tlb[:, FLUSHES].sum()),
+        }
 
     def _work(self) -> dict[str, Any]:
         system, counts = self.system, self.system.counts.sum(axis=0)
