@@ -52,9 +52,8 @@ from klrubench.mm.migrate import move_many
 from klrubench.mm.numa_scan import protect_range
 from klrubench.mm.state import new_mm
 from klrubench.mm.table import mm_at
-from klrubench.simulate.placement import allocate
-from klrubench.policy import Policy
 from klrubench.simulate import Options, simulate
+from klrubench.simulate.placement import allocate
 from klrubench.simulate.system import System
 from klrubench.study.plugins import find_policy, find_workload
 from klrubench.workload import Layout, Stream, Workload
@@ -132,11 +131,11 @@ class Outcome:
     young: list[int] = field(default_factory=list)
 
 
-def make_case(
-    seed: int, n: int, sets: int, ways: int, spread: int, traps: float, switch: bool, n_events: int
-) -> Case:
+def make_case(seed: int, n: int, sets: int, ways: int, spread: int, traps: float, switch: bool, n_events: int) -> Case:
     rng = np.random.default_rng(seed)
-    pte = (rng.integers(0, 4, PAGES) | rng.choice([0, ACCESSED], PAGES) | rng.choice([0, DIRTY], PAGES)).astype(np.uint8)
+    pte = (rng.integers(0, 4, PAGES) | rng.choice([0, ACCESSED], PAGES) | rng.choice([0, DIRTY], PAGES)).astype(
+        np.uint8
+    )
     pte |= (rng.random(PAGES) < traps).astype(np.uint8) * np.uint8(TRAP)
     pte |= np.repeat((rng.random(TABLES) < 0.5).astype(np.uint8) * np.uint8(PMD_OLD), 512)
     words = ((rng.random(n) ** 3 * spread).astype(np.uint32) * 37) % PAGES
@@ -228,7 +227,11 @@ def fast_run(case: Case, chunks: np.random.Generator | None) -> Outcome:
     pte, tlb = case.pte.copy(), new_tlb(case.sets * case.ways, case.ways, False, 1, [0])[0]
     tlb[[SWITCH_PS, NEXT_SWITCH_PS]] = case.switch_ps
     words = np.concatenate([case.words, np.zeros(AHEAD, np.uint32)])
-    tenant, counts, hist = np.zeros(TENANT_WORDS, np.int64), np.zeros(N_CATEGORIES, np.int64), np.zeros(OP_BINS, np.int64)
+    tenant, counts, hist = (
+        np.zeros(TENANT_WORDS, np.int64),
+        np.zeros(N_CATEGORIES, np.int64),
+        np.zeros(OP_BINS, np.int64),
+    )
     context = np.array([0, tlb.ctypes.data], np.int64)
     events, at, young = list(case.events), 0, []
     while True:
@@ -260,8 +263,9 @@ def valid_pages(tlb: np.ndarray) -> list[int]:
 
 @settings(deadline=None, max_examples=120)
 @given(
-    seed=st.integers(0, 2**32), n=st.integers(1, 3000), sets=st.sampled_from([1, 2, 8]), ways=st.sampled_from([1, 2, 3, 12, 32]),
-    spread=st.sampled_from([5, 60, 1500]), traps=st.sampled_from([0.0, 0.05, 0.9]), switch=st.booleans(), n_events=st.integers(0, 12),
+    seed=st.integers(0, 2**32), n=st.integers(1, 3000), sets=st.sampled_from([1, 2, 8]),
+    ways=st.sampled_from([1, 2, 3, 12, 32]), spread=st.sampled_from([5, 60, 1500]),
+    traps=st.sampled_from([0.0, 0.05, 0.9]), switch=st.booleans(), n_events=st.integers(0, 12),
 )  # fmt: skip
 def test_the_loop_equals_a_table_of_sets(
     seed: int, n: int, sets: int, ways: int, spread: int, traps: float, switch: bool, n_events: int
@@ -281,7 +285,11 @@ def test_a_tlb_that_is_always_empty_is_no_tlb(seed: int, n: int, traps: float) -
     words, left = np.concatenate([case.words, np.zeros(AHEAD, np.uint32)]), []
     for with_tlb in (False, True):
         pte, tenant = case.pte.copy(), np.zeros(TENANT_WORDS, np.int64)
-        counts, hist, tlb = np.zeros(N_CATEGORIES, np.int64), np.zeros(OP_BINS, np.int64), new_tlb(48, 12, True, 1, [0])[0]
+        counts, hist, tlb = (
+            np.zeros(N_CATEGORIES, np.int64),
+            np.zeros(OP_BINS, np.int64),
+            new_tlb(48, 12, True, 1, [0])[0],
+        )
         tlb[[SWITCH_PS, NEXT_SWITCH_PS]] = 1
         last = (tlb,) if with_tlb else ()
         loop = run_touches_tlb if with_tlb else run_touches
@@ -293,21 +301,26 @@ def test_a_tlb_that_is_always_empty_is_no_tlb(seed: int, n: int, traps: float) -
     assert left[0] == left[1]
 
 
-# --- closed forms ------------------------------------------------------------------------------------------------------------------
+# --- closed forms ---------------------------------------------------------------------------------
 US_PS = 1_000_000
 WALK_US = 2000
 
 
 def young_at_walks(words: np.ndarray, tlb: np.ndarray, page: int, walks: int) -> list[bool]:
-    """Touches 1 us apart, a walk each 2 ms that clears the accessed bits and flushes nothing: was `page` young at each?"""
+    """Touches 1 us apart, a walk each 2 ms that clears accessed bits and flushes nothing: was `page` young at each?"""
     pte = np.zeros(8192, np.uint8)
     words = np.concatenate([words, np.zeros(AHEAD, np.uint32)]).astype(np.uint32)
-    tenant, counts, hist = np.zeros(TENANT_WORDS, np.int64), np.zeros(N_CATEGORIES, np.int64), np.zeros(OP_BINS, np.int64)
+    tenant, counts, hist = (
+        np.zeros(TENANT_WORDS, np.int64),
+        np.zeros(N_CATEGORIES, np.int64),
+        np.zeros(OP_BINS, np.int64),
+    )
     seen, at = [], 0
     for walk in range(walks):
         served, _ = run_touches_tlb(
-            pte, pte.view(np.uint64), words[at:], len(words) - AHEAD - at, tenant, counts, np.full(N_CATEGORIES, US_PS, np.int64),
-            (walk + 1) * WALK_US * US_PS, 8, hist, no_fault.address, 0, 0, NO_LOG, tlb,
+            pte, pte.view(np.uint64), words[at:], len(words) - AHEAD - at, tenant, counts,
+            np.full(N_CATEGORIES, US_PS, np.int64), (walk + 1) * WALK_US * US_PS, 8, hist, no_fault.address, 0, 0,
+            NO_LOG, tlb,
         )  # fmt: skip
         assert served == WALK_US
         at += served
@@ -343,14 +356,14 @@ def test_a_working_set_that_fits_is_never_young_again() -> None:
 
 
 def test_a_page_touched_rarely_beside_a_stream_larger_than_the_tlb_is_young_again() -> None:
-    """4096 pages in turn through 768 entries, and page 7 each 1900 touches: its set has 29 others in between."""
+    """4096 pages in turn through 768 entries, page 7 each 1900 touches: its set has 29 others in between."""
     words = np.arange(10 * WALK_US) % 4096 + 4096
     words[::1900] = 7
     assert young_at_walks(words, new_tlb(768, 12, True, 1, [0])[0], 7, 10) == [True] * 10
 
 
 def test_a_page_touched_at_every_other_touch_stays_beside_any_stream() -> None:
-    """Pseudo-LRU keeps what has been used since the set's bits were cleared, if the stream gives it the time to be used."""
+    """Pseudo-LRU keeps what has been used since the set's bits were cleared."""
     words = np.arange(10 * WALK_US) // 2 % 4096 + 4096
     words[::2] = 7
     assert young_at_walks(words, new_tlb(1536, 12, True, 1, [0])[0], 7, 10) == [True] + [False] * 9
@@ -363,7 +376,7 @@ def test_a_stream_larger_than_the_tlb_misses_at_every_touch() -> None:
     assert tlb[MISSES] == 10 * WALK_US
 
 
-# --- shootdowns --------------------------------------------------------------------------------------------------------------------
+# --- shootdowns -----------------------------------------------------------------------------------
 @njit
 def mark(address: Any, first: Any, last: Any) -> Any:
     """protect_range by address."""
@@ -382,7 +395,11 @@ def use(mm: Any, space: int, pages: range) -> None:
     first = space * 1024
     words = np.zeros(len(pages) + AHEAD, np.uint32)
     words[: len(pages)] = pages
-    tenant, counts, hist = np.zeros(TENANT_WORDS, np.int64), np.zeros(N_CATEGORIES, np.int64), np.zeros(OP_BINS, np.int64)
+    tenant, counts, hist = (
+        np.zeros(TENANT_WORDS, np.int64),
+        np.zeros(N_CATEGORIES, np.int64),
+        np.zeros(OP_BINS, np.int64),
+    )
     run_touches_tlb(
         mm.pte[first : first + 1024], mm.pte64[first // 8 : first // 8 + 128], words, len(pages), tenant, counts,
         np.ones(N_CATEGORIES, np.int64), FOREVER, 8, hist, no_fault.address, 0, first, NO_LOG, mm.tlb[space],
@@ -418,7 +435,7 @@ def test_migration_flushes_what_its_batch_flushes(shoot_all: bool, trap: bool, m
     assert (mm.tlb[:, FIRST_PAGE].tolist(), mm.tlb[:, SHOOT_ALL].tolist()) == ([0, 1024], [int(shoot_all)] * 2)
 
 
-# --- whole runs --------------------------------------------------------------------------------------------------------------------
+# --- whole runs -----------------------------------------------------------------------------------
 def with_tlb(**settings: int) -> Any:
     """A machine whose TLB holds 1024 full-size pages, 8 ways."""
     return machine(sysctls={"tlb/entries": 1024, "tlb/ways": 8, **{f"tlb/{name}": n for name, n in settings.items()}})
@@ -466,7 +483,7 @@ def bytes_of(policy: str, where: Any, **options: Any) -> str:
     ids=["no TLB", "TLB", "TLB, 2 MiB leaves", "flushed by context switches"],
 )
 def test_hot_pages_are_young_at_one_pass_only(where: Any, page: str, young: int) -> None:
-    """Two pages with nearly all touches never leave the TLB, so the walk finds them young once, unless context switches flush."""
+    """Two pages with nearly all touches never leave the TLB: young once, unless context switches flush."""
     passes = young_of_hot(where, page)
     assert passes[0] == 2 and set(passes[1:]) == {young}
     assert len(passes) > 4

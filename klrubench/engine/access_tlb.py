@@ -1,8 +1,8 @@
-"""The access loop with a TLB (see `tlb.py`): chosen only when `tlb/entries` is set, so that the other one pays nothing for it.
+"""The access loop with a TLB (see `tlb.py`), used only where `tlb/entries` is set: the other one pays nothing for it.
 
-The same loop as `run_touches` but for three things: a touch that hits the TLB changes no page byte; one that misses fills it and sets the
-bits as a hardware walk does; and a flush that waits, or whose time has come, empties it between two touches. (The fast loop is kept apart,
-not shared: what a touch costs hangs on each of its few instructions.)
+The same loop as `run_touches` but for three things: a touch that hits the TLB changes no page byte; one that misses
+fills it and sets the bits as a hardware walk does; and a flush that waits, or whose time has come, empties it between
+two touches. (Two loops, not one with a switch: what a touch costs hangs on each of its few instructions.)
 """
 
 from __future__ import annotations

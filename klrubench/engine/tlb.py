@@ -1,20 +1,25 @@
 """An optional TLB: a touch whose translation it holds leaves the accessed bits of PTE and PMD alone.
 
-Off by default (sysctl `tlb/entries` 0); then none of this runs. One set-associative TLB a tenant, its second level alone, with bit
-pseudo-LRU: a bit for each entry, set by a touch; when it would be set in the whole set, all others are cleared; the victim is an
-empty way, else the first without the bit. Both vendors' TLBs are pseudo-LRU of some kind (A. Tatar et al., "TLB;DR: Enhancing TLB-based
-Attacks with TLB Desynchronized Reverse Engineering", USENIX Security 2022); the bits make a hit on a recently used entry free.
+Off by default (sysctl `tlb/entries` 0); then none of this runs. A Xeon's second level has 1536 entries in 12 ways
+that 4 KiB and 2 MiB pages share (Intel 64 and IA-32 Architectures Optimization Reference Manual, 248966-045, table
+2-15).
 
-T threads have a TLB each, and each serves a T-th of the stream. What a TLB misses depends on the order of touches only, and a T-th of a
-stream whose touches are independent is a stream of the same kind: so one TLB of the size of one thread's that sees all touches has the misses
-of the T together. Lost: after a flush T TLBs set a bit T times, one after the other, where this one sets it once; and threads that do
-unlike work.
+One set-associative TLB a tenant, its second level alone, with bit pseudo-LRU: a bit for each entry, set by a touch;
+when all of a set would have it, only the last one keeps it; the victim is an empty way, else the first without the
+bit. Intel's TLBs were found to be pseudo-LRU, some mixed with a rule of their own (A. Tatar et al., "TLB;DR:
+Enhancing TLB-based Attacks with TLB Desynchronized Reverse Engineering", USENIX Security 2022); this is the simplest
+one of the kind, and with it a hit on a recently used entry is free.
 
-Two bits of the page byte belong to it (IN_TLB, RECENT), so that a hit needs no look-up. There is no bit for the dirty bit that the
-entry has cached: nothing clears a PTE's dirty bit here, so both are always equal.
+T threads have a TLB each, and each serves a T-th of the stream. What a TLB misses depends on the order of touches
+only, and a T-th of a stream whose touches are independent is a stream of the same kind: so one TLB of the size of one
+thread's that sees all touches has the misses of the T together. Lost: after a flush T TLBs set a bit T times, one
+after the other, where this one sets it once; threads that do unlike work; sweeps that one thread makes alone.
 
-Not modelled: the first level, whose hits keep the second from learning of a touch; paging-structure caches, which leave a PMD's bit
-alone at a miss too; hyper-threads that share; speculative walks; the time that a walk takes.
+Two bits of the page byte belong to it (IN_TLB, RECENT), so that a hit needs no look-up. There is none for the dirty
+bit as the entry caches it: nothing clears a PTE's dirty bit here, so both are always equal.
+
+Not modelled: the first level, whose hits keep the second from learning of a touch; paging-structure caches, which
+leave a PMD's bit alone at a miss too; hyper-threads that share; speculative walks; the time that a walk takes.
 """
 
 from __future__ import annotations
@@ -36,9 +41,9 @@ RECENT = 0x80
 BOTH = IN_TLB | RECENT
 FOREVER = 1 << 62
 
-# int64 columns of a tenant's TLB: sets - 1; ways; whether a shootdown empties it; whether one waits for the next touch; ps between
-# flushes by context switches (0: none) and the next of them; first page; misses and flushes so far; from N_HEAD on, each set:
-# bits of recently used ways, with those of valid ways in the upper half, then the page in each way
+# int64 columns of a tenant's TLB: sets - 1; ways; whether a shootdown empties it; whether one waits for the next touch;
+# ps between flushes by context switches (0: none) and the next of them; first page; misses and flushes so far; from
+# N_HEAD on, each set: bits of recently used ways, with those of valid ways in the upper half, then the page in each way
 SET_MASK, WAYS, SHOOT_ALL, PENDING, SWITCH_PS, NEXT_SWITCH_PS, FIRST_PAGE, MISSES, FLUSHES, N_HEAD = range(10)
 
 
@@ -46,7 +51,7 @@ def new_tlb(entries: int, ways: int, shoot_all: bool, fold: int, first_pages: Se
     """State of the TLBs of a run: i64 [tenants, columns], no rows if they are off.
 
     Args:
-        entries: of a thread's TLB, full size; 0: off. A multiple of `ways` that leaves a power of two of sets.
+        entries: of a thread's TLB, full size; 0: off. `ways` times a power of two.
         ways: entries a set, 1 to 32.
         shoot_all: a shootdown empties the TLB (x86), else it drops the pages that are named.
         fold: full-size pages a simulated page; the number of sets is divided by it.
@@ -59,7 +64,8 @@ def new_tlb(entries: int, ways: int, shoot_all: bool, fold: int, first_pages: Se
     sets = entries // ways
     if sets < fold:
         raise ScaleError(
-            f"scale 1/{fold} leaves less than one set of tlb/entries ({entries} in {sets} sets of {ways}); use --scale 1/{sets} or larger"
+            f"scale 1/{fold} leaves less than one set of tlb/entries ({entries} in {sets} sets of {ways}); "
+            f"use --scale 1/{sets} or larger"
         )
     tlb = np.zeros((len(first_pages), N_HEAD + (sets // fold) * (ways + 1)), np.int64)
     tlb[:, [SET_MASK, WAYS, SHOOT_ALL]] = sets // fold - 1, ways, int(shoot_all)
@@ -68,7 +74,7 @@ def new_tlb(entries: int, ways: int, shoot_all: bool, fold: int, first_pages: Se
 
 
 def _counts_by_state() -> np.ndarray:
-    """u64 [1024] by (cached and write bits of the word, the whole page byte): what a hit on a recent entry adds; 0: the slow path."""
+    """u64 [1024] by (cached and write bits of the word, page byte): what a recent entry's hit adds; 0: slow path."""
     table = np.zeros(1024, np.uint64)
     for kind in range(4):
         write, cached = kind >> 1, kind & 1

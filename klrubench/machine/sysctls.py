@@ -69,7 +69,7 @@ def changed_sysctls(base: Mapping[str, int], changes: Mapping[str, int | str]) -
 
     Raises:
         UnknownNameError: no such setting.
-        ParameterError: not a whole number, out of range, a shortest period above the longest, or a TLB whose sets are no power of two.
+        ParameterError: not a whole number, out of range, a shortest period above the longest, or TLB sets no power of two.
     """
     result = dict(base)
     for name, value in changes.items():
@@ -87,7 +87,8 @@ def _check_tlb(entries: int, ways: int) -> None:
     if entries % ways or sets & (sets - 1):
         near = ways << max(0, round(math.log2(max(1.0, entries / ways))))
         raise ParameterError(
-            f"sysctl tlb/entries={entries} in {ways} ways is no power of two of sets: give tlb/entries={near}, or change tlb/ways"
+            f"sysctl tlb/entries={entries} in {ways} ways is no power of two of sets: "
+            f"give tlb/entries={near}, or change tlb/ways"
         )
 
 

@@ -1,10 +1,11 @@
 """TLB shootdowns: what a change of a mapping flushes.
 
-x86: clearing an accessed bit flushes nothing (ptep_clear_young and ptep_test_and_clear_young, arch/x86/mm/pgtable.c). Unmapping for migration
-flushes in batches, and a batch flushes everything on each CPU that ran the address space (arch_tlbbatch_flush asks for TLB_FLUSH_ALL; with
-INVLPGB likewise), but not for a PTE that is PROT_NONE (pte_accessible). So does a range of more than 33 pages (tlb_single_page_flush_ceiling,
-arch/x86/mm/tlb.c), as marking by NUMA balancing makes it. `tlb/shoot_all` 0 is a machine whose flushes name single pages (arm64).
-Every page that moves or is marked counts as a flush of its own that takes effect at the next touch: those in a batch are one.
+x86: clearing an accessed bit flushes nothing (ptep_test_and_clear_young and ptep_clear_flush_young,
+arch/x86/mm/pgtable.c). Unmapping for migration flushes in batches, and a batch flushes everything on each CPU that
+ran the address space (arch_tlbbatch_flush asks for TLB_FLUSH_ALL; with INVLPGB likewise), but not for a PTE that is
+PROT_NONE (pte_accessible). So does a range of more than 33 pages (tlb_single_page_flush_ceiling, arch/x86/mm/tlb.c),
+which marking by NUMA balancing makes. `tlb/shoot_all` 0 is a machine whose flushes name single pages (arm64). A flush
+of all takes effect at the next touch, so that a batch of moves is one.
 """
 
 from __future__ import annotations
