@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from klrubench.engine.access import AHEAD, CLOCK, LOG_FULL, N_CATEGORIES, OUT_OF_WORDS, run_touches
+from klrubench.engine.access_tlb import run_touches_tlb
 from klrubench.engine.jit import njit, njit_inline
 from klrubench.engine.latency import QUANTUM_PS, solve_latency
 from klrubench.engine.pointer import (
@@ -86,6 +87,7 @@ class Engine(NamedTuple):
     op_hist: i64 [t, bins]. fault: i64 [2], handler and context addresses. fault_log: i64 [n, 2]. quantum: i64 [2].
     other_ps: f64 [t]. params: f64 [t, 6]. latency: f64 [t, nodes, 2]. nodes: f64 [nodes, 4]. traffic: f64 [nodes, 2].
     factor: f64 [nodes]. shape: i64 [t, 3], first page, pages and touches an operation of each tenant.
+    tlb: i64 [t or 0, columns], rows only where a TLB is modelled.
     """
 
     pte: np.ndarray
@@ -106,6 +108,7 @@ class Engine(NamedTuple):
     traffic: np.ndarray
     factor: np.ndarray
     shape: np.ndarray
+    tlb: np.ndarray
 
 
 N_ARRAYS = len(Engine._fields)
@@ -121,7 +124,7 @@ def engine_at(address: int) -> Engine:
         table_i64(c[21], c[22], c[23]), array_i64(c[24], c[25]), table_i64(c[27], c[28], c[29]),
         array_i64(c[30], c[31]), array_f64(c[33], c[34]), table_f64(c[36], c[37], c[38]), cube_f64(c[39], c[40], c[41]),
         table_f64(c[42], c[43], c[44]), table_f64(c[45], c[46], c[47]), array_f64(c[48], c[49]),
-        table_i64(c[51], c[52], c[53]),
+        table_i64(c[51], c[52], c[53]), table_i64(c[54], c[55], c[56]),
     )  # fmt: skip
 
 
@@ -149,6 +152,11 @@ def close_quantum(e: Engine, now_ps: int) -> None:
 def run_tenant(e: Engine, t: int, words: np.ndarray, n_words: int, deadline: int) -> tuple[int, int]:
     """Serve touches of one tenant up to a deadline; (touches served, why it stopped)."""
     first, pages = e.shape[t, 0], e.shape[t, 1]
+    if len(e.tlb) > 0:
+        return run_touches_tlb(
+            e.pte[first : first + pages], e.pte64[first // 8 : (first + pages) // 8], words, n_words, e.tenants[t], e.counts[t], e.cost[t],
+            deadline, e.shape[t, 2], e.op_hist[t], e.fault[0], e.fault[1], first, e.fault_log, e.tlb[t],
+        )  # fmt: skip
     return run_touches(
         e.pte[first : first + pages], e.pte64[first // 8 : (first + pages) // 8], words, n_words, e.tenants[t],
         e.counts[t], e.cost[t], deadline, e.shape[t, 2], e.op_hist[t], e.fault[0], e.fault[1], first, e.fault_log,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -34,6 +35,10 @@ SYSCTLS: dict[str, Sysctl] = {
     "numa_balancing/hot_threshold_ms": Sysctl(1000, 1, _U31, "hint latency that counts as hot"),
     "vm.pghot_promote_freq_window_ms": Sysctl(5000, 1, _U31, "largest gap between two sightings"),
     "vm.pghot_promote_rate_limit_MBps": Sysctl(65536, 0, _U31, "promotion limit, MiB/s a node"),
+    "tlb/entries": Sysctl(0, 0, 1 << 16, "hardware, no sysctl: TLB entries a thread; 0 no TLB"),
+    "tlb/ways": Sysctl(12, 1, 32, "associativity of the TLB"),
+    "tlb/flush_on_switch": Sysctl(0, 0, 1, "each tick empties a TLB (no PCID, shared CPU)"),
+    "tlb/shoot_all": Sysctl(1, 0, 1, "a shootdown: 1 empties the TLB (x86), 0 drops its pages"),
 }
 
 
@@ -64,7 +69,7 @@ def changed_sysctls(base: Mapping[str, int], changes: Mapping[str, int | str]) -
 
     Raises:
         UnknownNameError: no such setting.
-        ParameterError: not a whole number, out of range, or a shortest period above the longest.
+        ParameterError: not a whole number, out of range, a shortest period above the longest, or TLB sets no power of two.
     """
     result = dict(base)
     for name, value in changes.items():
@@ -73,7 +78,18 @@ def changed_sysctls(base: Mapping[str, int], changes: Mapping[str, int | str]) -
     shortest, longest = (result[f"numa_balancing/scan_period_{end}_ms"] for end in ("min", "max"))
     if shortest > longest:
         raise ParameterError(f"sysctl scan_period_min_ms={shortest} is above scan_period_max_ms={longest}")
+    _check_tlb(result["tlb/entries"], result["tlb/ways"])
     return result
+
+
+def _check_tlb(entries: int, ways: int) -> None:
+    sets = entries // ways
+    if entries % ways or sets & (sets - 1):
+        near = ways << max(0, round(math.log2(max(1.0, entries / ways))))
+        raise ParameterError(
+            f"sysctl tlb/entries={entries} in {ways} ways is no power of two of sets: "
+            f"give tlb/entries={near}, or change tlb/ways"
+        )
 
 
 def _checked(name: str, value: int | str) -> int:

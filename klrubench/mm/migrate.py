@@ -41,6 +41,7 @@ from klrubench.mm.state import (
     WMARK_PROMO,
 )  # fmt: skip
 from klrubench.mm.table import mm_at
+from klrubench.mm.tlb import shoot_down
 
 if TYPE_CHECKING:
     from klrubench.engine.kinds import Int
@@ -83,6 +84,8 @@ def move_isolated(mm: Mm, page: int, target: int, fold: int) -> bool:
     free_frame(mm, source, np.int64(mm.pfn[page]), pages)
     mm.pfn[page] = frame
     mm.frame_page[frame] = page
+    if not mm.pte[page] & np.uint8(TRAP):
+        shoot_down(mm, page)
     mm.pte[page] = (mm.pte[page] & np.uint8(0xFF ^ (NODE_MASK | TRAP))) | np.uint8(
         target
     )  # the new PTE is not PROT_NONE

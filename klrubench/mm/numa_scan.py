@@ -17,6 +17,7 @@ from klrubench.engine.bits import NODE_MASK, TRAP
 from klrubench.engine.jit import njit
 from klrubench.mm.state import PAGES_EACH, TIER, VMA_END, VMA_MM, VMA_ORDER, VMA_START
 from klrubench.mm.table import mm_at
+from klrubench.mm.tlb import shoot_down
 
 if TYPE_CHECKING:
     from klrubench.mm.state import Mm
@@ -74,7 +75,8 @@ def protect_range(mm: Mm, first: int, last: int, now_ms: int, mark_top: int, hom
         lower = mm.node[node, TIER] > 0
         if state & np.uint8(TRAP) or node == home or not (lower or mark_top):
             continue
-        mm.pte[page] = state | np.uint8(TRAP)
+        shoot_down(mm, page)
+        mm.pte[page] |= np.uint8(TRAP)
         if lower and mark_top != 1:
             mm.scan_ms[page] = np.uint32(now_ms & 0xFFFFFFFF)
         updated += 1

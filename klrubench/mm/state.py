@@ -88,8 +88,8 @@ class Mm(NamedTuple):
     memcgs, MM_RAN + k]. stat: i64 [len(STATS)]. traffic: f64 [k, 2] bytes read and written by migration this quantum.
     scan_ms: u32 [n], the folio's cpupid field (NUMA balancing): time of the last marking, or last faulting thread + 1.
     demoted_ms: i32 [n] and best: u32 [n] are instruments:
-    the last demotion, and a bit a window in which the page belongs to the best top-tier set. setting: i64. table: i64,
-    addresses and shapes of all arrays before it, and `address` of that table: what kernels are given (see mm/table.py).
+    the last demotion, and a bit a window in which the page belongs to the best top-tier set. setting: i64. tlb: i64
+    [address spaces or 0, columns]. table: i64, addresses and shapes of all arrays before it, and `address` of that table: what kernels are given (see mm/table.py).
     """
 
     pte: np.ndarray
@@ -112,6 +112,7 @@ class Mm(NamedTuple):
     best: np.ndarray
     setting: np.ndarray
     mms: np.ndarray
+    tlb: np.ndarray
     table: np.ndarray
     address: int
 
@@ -123,6 +124,7 @@ def new_mm(
     n_memcgs: int,
     bloom_bits: int,
     spare_mms: int = 0,
+    tlb: np.ndarray | None = None,
 ) -> Mm:
     """Lay out the address spaces and the nodes; no page is placed yet.
 
@@ -133,6 +135,7 @@ def new_mm(
         tiers: tier of each node, 0 on top.
         bloom_bits: bits a Bloom filter (a power of two).
         spare_mms: rows for address spaces that are born later (`lru_gen_add_mm`).
+        tlb: state of the TLBs (`new_tlb`); none: there are none.
     """
     rows, start = [], 0
     for pages, memcg, file, order, *space in vmas:
@@ -167,7 +170,7 @@ def new_mm(
         stack, links.copy(), links.copy(), vma, block_vma, node, lru, np.zeros((4 * len(lru), bloom_bits), np.uint8),
         np.zeros(len(STATS), np.int64), np.zeros((k, 2), np.float64), np.zeros(n, np.uint32),
         np.full(n, NEVER_MS, np.int32), np.zeros(n, np.uint32), np.zeros(N_SETTINGS, np.int64),
-        mm_lists(rows, n_memcgs, k, spare_mms),
+        mm_lists(rows, n_memcgs, k, spare_mms), np.zeros((0, 1), np.int64) if tlb is None else tlb,
     ]  # fmt: skip
     table = addresses(arrays)
     return Mm._make([*arrays, table, table.ctypes.data])

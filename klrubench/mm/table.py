@@ -35,5 +35,6 @@ def mm_at(address: int) -> Mm:
         table_i64(c[24], c[25], c[26]), array_u16(c[27], c[28]), table_i64(c[30], c[31], c[32]),
         table_i64(c[33], c[34], c[35]), table_u8(c[36], c[37], c[38]), array_i64(c[39], c[40]),
         table_f64(c[42], c[43], c[44]), array_u32(c[45], c[46]), array_i32(c[48], c[49]), array_u32(c[51], c[52]),
-        array_i64(c[54], c[55]), table_i64(c[57], c[58], c[59]), c, address,
+        array_i64(c[54], c[55]), table_i64(c[57], c[58], c[59]), table_i64(c[60], c[61], c[62]),
+        c, address,
     )  # fmt: skip

@@ -135,5 +135,5 @@ def _setting(name: str, value: int, by_policy: Mapping[str, Any]) -> str:
         if own != value:
             others.setdefault(own, []).append(policy)
     exceptions = ", ".join(f"={own} for {' '.join(policies)}" for own, policies in others.items())
-    short = name.rpartition("/")[2].rpartition(".")[2]
+    short = name if name.startswith("tlb/") else name.rpartition("/")[2].rpartition(".")[2]
     return f"{short}={value}{f' ({exceptions})' if exceptions else ''}"

@@ -8,6 +8,7 @@ import numpy as np
 
 from klrubench.engine.bits import NODE_MASK, TABLE_SHIFT
 from klrubench.engine.random import stream_key
+from klrubench.engine.tlb import new_tlb
 from klrubench.errors import CapacityError, ScaleError
 from klrubench.mm.mglru.bloom import BLOOM_FILTER_SHIFT
 from klrubench.mm.state import CAPACITY, MM_RAN, TIER, VMA_END, VMA_MM, VMA_ORDER, VMA_START, new_mm
@@ -109,7 +110,11 @@ def build(
         )
         raise CapacityError(f"footprint {footprint / (1 << 18):g} GiB does not fit {machine.name} ({has} GiB)")
     bloom = max(64, (1 << BLOOM_FILTER_SHIFT) // fold)
-    mm = new_mm(vmas, sizes, [node.tier for node in machine.nodes], max(groups) + 1, bloom, spare_mms=max(groups) + 1)
+    settings = machine.sysctls
+    tlb = new_tlb(settings["tlb/entries"], settings["tlb/ways"], bool(settings["tlb/shoot_all"]), fold, firsts)
+    mm = new_mm(
+        vmas, sizes, [node.tier for node in machine.nodes], max(groups) + 1, bloom, spare_mms=max(groups) + 1, tlb=tlb
+    )
     tenants: list[Tenant] = []
     system = System(machine, mm, tenants, fold, seed, options.daemon_cpus, options.phases, max(groups) + 1)
     names = memcg_names(members)

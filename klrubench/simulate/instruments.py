@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from klrubench.engine.access import CACHED, CLOCK, FAULTS, OP_SUB, TOUCH
+from klrubench.engine.tlb import FLUSHES, MISSES
 from klrubench.mm.state import (
     NUMA_HINT_FAULTS,
     NUMA_LIMITED,
@@ -128,11 +129,33 @@ class Instruments:
         if stat[NUMA_HINT_FAULTS]:
             cpu["hint faults"] = system.fault_spent() / PS
         vmstat = {name: int(stat[k]) * fold for k, name in enumerate(STATS) if stat[k]}
+        vmstat.update(self._tlb())
         series = {name: [row[k] for row in self.rows] for k, name in enumerate(SERIES)}
         notes = [tenant.timing.note for tenant in system.tenants if tenant.timing.note]
         notes += [note for tenant in system.tenants for note in tenant.workload.notes(tenant.feed.layout)]
+        notes += self._tlb_notes()
         notes += [note for mechanism in system.mechanisms if hasattr(mechanism, "notes") for note in mechanism.notes()]
         return RunResult(metrics, cpu, threads, self._bound(), vmstat, notes, series, self._tenants())
+
+    def _tlb(self) -> dict[str, int]:
+        """Counters of the TLBs, if modelled: touches that walked the page table, and times that one was emptied."""
+        tlb = self.system.mm.tlb
+        if not len(tlb):
+            return {}
+        return {
+            "dtlb_misses": int(tlb[:, MISSES].sum()) * self.system.fold,
+            "nr_tlb_flush_all": int(tlb[:, FLUSHES].sum()),
+        }
+
+    def _tlb_notes(self) -> list[str]:
+        """What a modelled TLB does not see at a small scale."""
+        fold = self.system.fold
+        if fold == 1 or not len(self.system.mm.tlb):
+            return []
+        return [
+            f"tlb/entries at scale 1/{fold}: the hottest ranks of a skewed stream are dealt out over pages, so that the TLB "
+            "holds fewer of their touches than at --scale 1"
+        ]
 
     def _work(self) -> dict[str, Any]:
         system, counts = self.system, self.system.counts.sum(axis=0)

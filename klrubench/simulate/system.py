@@ -24,6 +24,7 @@ from klrubench.engine.latency import (
 from klrubench.engine.pointer import addresses
 from klrubench.engine.quantum import Engine
 from klrubench.engine.random import stream_key
+from klrubench.engine.tlb import NEXT_SWITCH_PS, SWITCH_PS
 from klrubench.errors import ScaleError
 from klrubench.mm.fault import no_fault
 from klrubench.mm.mglru.trylock import set_trylock_miss
@@ -121,13 +122,20 @@ class System(Scheduler):
         self.engine = Engine(
             self.mm.pte, self.mm.pte64, self.state, self.counts, self.cost, self.at_start, self.mix, self.op_hist,
             self.fault_words, EMPTY_LOG, self.quantum, self.other_ps, self.params, self.latency, self.node_params,
-            self.mm.traffic, self.factor, shape,
+            self.mm.traffic, self.factor, shape, self.mm.tlb,
         )  # fmt: skip
+        self._switch_tasks()
         self.engine_addresses = addresses(list(self.engine))
         self.engine_address = self.engine_addresses.ctypes.data
         self._watch()
         for tenant in self.tenants:
             tenant.used = self.mm.mms[tenant.index, MM_RAN : MM_RAN + k]
+
+    def _switch_tasks(self) -> None:
+        """Let context switches flush where the sysctl says so: each thread at each tick, in turn, as its CPU runs another one between."""
+        if len(self.mm.tlb) and self.sysctls["tlb/flush_on_switch"]:
+            for tenant in self.tenants:
+                self.mm.tlb[tenant.index, [SWITCH_PS, NEXT_SWITCH_PS]] = PS_PER_S // (self.machine.hz * tenant.threads)
 
     # --- for policies: time -------------------------------------------------------------------------------------------
     @property
