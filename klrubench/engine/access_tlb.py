@@ -38,7 +38,7 @@ from klrubench.engine.tlb import FOREVER, HIT_COUNT_OF, NEXT_SWITCH_PS, PENDING,
 
 
 @njit_inline
-def next_switch(tlb, pte, clock):
+def next_switch(tlb: np.ndarray, pte: np.ndarray, clock: int) -> int:
     """Empty the TLB where a shootdown or a context switch asks for it; ps of the next context switch that does."""
     due = tlb[SWITCH_PS] > 0 and clock >= tlb[NEXT_SWITCH_PS]
     if due:
@@ -49,7 +49,7 @@ def next_switch(tlb, pte, clock):
 
 
 @njit_inline
-def walk_bits(pte, pte64, page, word):
+def walk_bits(pte: np.ndarray, pte64: np.ndarray, page: int, word: int) -> None:
     """What a hardware walk sets: the accessed bits of PTE and PMD, and the dirty bit for a write."""
     if pte[page] & np.uint8(PMD_OLD):
         touch_pmd(pte64, page)
@@ -58,8 +58,22 @@ def walk_bits(pte, pte64, page, word):
 
 @njit
 def run_touches_tlb(
-    pte, pte64, words, n_words, tenant, counts, cost, deadline, op_len, op_hist, fault, fault_ctx, base, fault_log, tlb
-):
+    pte: np.ndarray,
+    pte64: np.ndarray,
+    words: np.ndarray,
+    n_words: int,
+    tenant: np.ndarray,
+    counts: np.ndarray,
+    cost: np.ndarray,
+    deadline: int,
+    op_len: int,
+    op_hist: np.ndarray,
+    fault: int,
+    fault_ctx: int,
+    base: int,
+    fault_log: np.ndarray,
+    tlb: np.ndarray,
+) -> tuple[int, int]:
     """`run_touches` with a TLB: same arguments, then `tlb`, i64 state of the tenant's TLB; returns the same."""
     i = np.int64(0)
     clock = tenant[CLOCK]

@@ -29,11 +29,10 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import intrinsic
 
 from klrubench.engine.access import CACHED
 from klrubench.engine.bits import DIRTY, NODE_MASK, TRAP
-from klrubench.engine.jit import njit, njit_inline
+from klrubench.engine.jit import intrinsic, njit, njit_inline
 from klrubench.errors import ScaleError
 
 IN_TLB = 0x40
@@ -100,7 +99,7 @@ def lowest_bit(typingctx: Any, word: Any) -> Any:
 
 
 @njit_inline
-def make_recent(tlb, pte, base, way):
+def make_recent(tlb: np.ndarray, pte: np.ndarray, base: int, way: int) -> None:
     """Set a way's bit; when all would have it, only this one keeps it."""
     ways = tlb[WAYS]
     full = (np.int64(1) << ways) - 1
@@ -114,7 +113,7 @@ def make_recent(tlb, pte, base, way):
 
 
 @njit
-def refresh(tlb, pte, page):
+def refresh(tlb: np.ndarray, pte: np.ndarray, page: int) -> None:
     """A hit on an entry that was not recently used."""
     base = N_HEAD + (page & tlb[SET_MASK]) * (tlb[WAYS] + 1)
     way = np.int64(0)
@@ -125,7 +124,7 @@ def refresh(tlb, pte, page):
 
 
 @njit
-def fill(tlb, pte, page):
+def fill(tlb: np.ndarray, pte: np.ndarray, page: int) -> None:
     """A miss: the page takes an empty way of its set, else the first that was not recently used."""
     ways = tlb[WAYS]
     full = (np.int64(1) << ways) - 1
@@ -146,7 +145,7 @@ def fill(tlb, pte, page):
 
 
 @njit
-def drop(tlb, pte, page):
+def drop(tlb: np.ndarray, pte: np.ndarray, page: int) -> None:
     """Flush one page that the TLB holds."""
     ways = tlb[WAYS]
     base = N_HEAD + (page & tlb[SET_MASK]) * (ways + 1)
@@ -158,7 +157,7 @@ def drop(tlb, pte, page):
 
 
 @njit
-def empty(tlb, pte):
+def empty(tlb: np.ndarray, pte: np.ndarray) -> None:
     """Flush all."""
     ways = tlb[WAYS]
     base = np.int64(N_HEAD)
@@ -173,7 +172,7 @@ def empty(tlb, pte):
 
 
 @njit_inline
-def touch(tlb, pte, page, write):
+def touch(tlb: np.ndarray, pte: np.ndarray, page: int, write: int) -> bool:
     """Look a page up; True if the hardware walks the page table (a miss, or the first write) and sets its bits."""
     state = pte[page]
     if not state & np.uint8(IN_TLB):

@@ -69,7 +69,8 @@ def changed_sysctls(base: Mapping[str, int], changes: Mapping[str, int | str]) -
 
     Raises:
         UnknownNameError: no such setting.
-        ParameterError: not a whole number, out of range, a shortest period above the longest, or TLB sets no power of two.
+        ParameterError: not a whole number, out of range, a shortest period above the longest, or a number of TLB
+            sets that is no power of two.
     """
     result = dict(base)
     for name, value in changes.items():

@@ -89,7 +89,8 @@ class Mm(NamedTuple):
     scan_ms: u32 [n], the folio's cpupid field (NUMA balancing): time of the last marking, or last faulting thread + 1.
     demoted_ms: i32 [n] and best: u32 [n] are instruments:
     the last demotion, and a bit a window in which the page belongs to the best top-tier set. setting: i64. tlb: i64
-    [address spaces or 0, columns]. table: i64, addresses and shapes of all arrays before it, and `address` of that table: what kernels are given (see mm/table.py).
+    [address spaces or 0, columns]. table: i64, addresses and shapes of all arrays before it, and `address` of that
+    table: what kernels are given (see mm/table.py).
     """
 
     pte: np.ndarray

@@ -10,14 +10,19 @@ of all takes effect at the next touch, so that a batch of moves is one.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from klrubench.engine.bits import TABLE_SHIFT
 from klrubench.engine.jit import njit_inline
 from klrubench.engine.tlb import FIRST_PAGE, IN_TLB, PENDING, SHOOT_ALL, drop
 from klrubench.mm.state import VMA_MM
 
+if TYPE_CHECKING:
+    from klrubench.mm.state import Mm
+
 
 @njit_inline
-def shoot_down(mm, page):
+def shoot_down(mm: Mm, page: int) -> None:
     """A mapping changes: its translation leaves the TLB of its address space, with `tlb/shoot_all` all of them do."""
     if len(mm.tlb) > 0:
         tlb = mm.tlb[mm.vma[mm.block_vma[page >> TABLE_SHIFT], VMA_MM]]

@@ -153,8 +153,8 @@ class Instruments:
         if fold == 1 or not len(self.system.mm.tlb):
             return []
         return [
-            f"tlb/entries at scale 1/{fold}: the hottest ranks of a skewed stream are dealt out over pages, so that the TLB "
-            "holds fewer of their touches than at --scale 1"
+            f"tlb/entries at scale 1/{fold}: the hottest ranks of a skewed stream are dealt out over pages, so that"
+            " the TLB holds fewer of their touches than at --scale 1"
         ]
 
     def _work(self) -> dict[str, Any]:

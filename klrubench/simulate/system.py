@@ -132,7 +132,7 @@ class System(Scheduler):
             tenant.used = self.mm.mms[tenant.index, MM_RAN : MM_RAN + k]
 
     def _switch_tasks(self) -> None:
-        """Let context switches flush where the sysctl says so: each thread at each tick, in turn, as its CPU runs another one between."""
+        """Let context switches flush where the sysctl says so: each thread at each tick, in turn."""
         if len(self.mm.tlb) and self.sysctls["tlb/flush_on_switch"]:
             for tenant in self.tenants:
                 self.mm.tlb[tenant.index, [SWITCH_PS, NEXT_SWITCH_PS]] = PS_PER_S // (self.machine.hz * tenant.threads)
