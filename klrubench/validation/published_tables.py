@@ -126,7 +126,7 @@ class _Step(Policy):
     adjusting: bool = param(False, help="the threshold follows the limit")
 
     def start(self, system: Any) -> None:
-        system.add(NumaBalancing(self.limit_mb_s, self.threshold_ms, adjusting=self.adjusting))
+        system.add(NumaBalancing(self.limit_mb_s, self.threshold_ms, adjusting=self.adjusting, cloned=False))
 
 
 STEPS = (
