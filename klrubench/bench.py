@@ -1,7 +1,7 @@
 """`klrubench bench`: CPU time of the hot parts, as ratios to a random read-modify-write loop of the same process.
 
-Wall time says little on a shared machine, so kernels are timed with `time.thread_time`, best of a few repeats, beside a loop that
-only reads, changes and writes random bytes of the same footprint: what the memory allows at most.
+Wall time says little on a shared machine, so kernels are timed with `time.thread_time`, best of a few repeats, beside a
+loop that only reads, changes and writes random bytes of the same footprint: what the memory allows at most.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 
 
 @njit
-def random_bytes(state, words):
+def random_bytes(state: np.ndarray, words: np.ndarray) -> None:
     """The reference: read, change and write random bytes, prefetched as the access loop does."""
     for k in range(len(words) - AHEAD):
         prefetch(state, np.uint64(words[k + AHEAD] & np.uint32(ID_MASK)))
@@ -164,8 +164,8 @@ def walk(size: int = 24) -> list[Row]:
             while walk_mm(mm, state, 0, 1, 1, nothing) != DONE:
                 pass
             times.append(time.thread_time() - begin)
-        targets = (0.03, 0.15) if share < 0.01 else (None, None)
-        rows.append(_row(f"walk, {name}", f"2^{size}", min(times) * 1e9 / pages, "ns/page", *targets, lower=True))
+        goal, must = (0.03, 0.15) if share < 0.01 else (None, None)
+        rows.append(_row(f"walk, {name}", f"2^{size}", min(times) * 1e9 / pages, "ns/page", goal, must, lower=True))
     return rows
 
 
@@ -206,7 +206,9 @@ def _klruscand_run(seed: int) -> float:
 
 
 def two_workers(runs: int = 8, rounds: int = 3) -> list[Row]:
-    """Wall time of a few klruscand runs with one spawned worker over that with two (all warm; the best of some rounds, in turn)."""
+    """Wall time of a few klruscand runs with one spawned worker over that with two
+    (all warm; the best of some rounds, in turn).
+    """
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from klrubench.params import Parameterised, param
 
 if TYPE_CHECKING:
-    from klrubench.simulate import System
+    from collections.abc import Iterator
 
-__all__ = ["Policy", "param"]
+    from klrubench.simulate import System as System
+
+    Steps: TypeAlias = Iterator[Any]  # a thread: it yields how it sleeps, or nothing to go on when its work is paid for
+else:  # names for annotations: what they stand for needs numba, which a list of policies does not load
+    System = Steps = Any
+
+__all__ = ["Policy", "Steps", "System", "param"]
 
 
 class Policy(Parameterised):
@@ -21,7 +28,7 @@ class Policy(Parameterised):
         chain: source -> hotness rule -> migrator, in one line.
         sees, blind: what the source can and cannot see (for `describe`).
         not_modelled: what of the real thing is left out.
-        sysctls: settings the policy runs under, e.g. `{"kernel.numa_balancing": 2}`.
+        sysctls: settings the policy runs under, e.g. `{"kernel.numa_balancing": 2}` (an instance may set it).
         place: `None` (the workload's placement), `"top"` or `"lower"` for the bounds, `"truth"` for the static oracle.
         needs_truth: the policy asks for the future (oracles).
         role: `"policy"`, `"bound"` or `"control"`.
@@ -34,7 +41,7 @@ class Policy(Parameterised):
     sees: ClassVar[str] = ""
     blind: ClassVar[str] = ""
     not_modelled: ClassVar[str] = ""
-    sysctls: ClassVar[dict[str, int]] = {}
+    sysctls: Mapping[str, int] = {}
     place: ClassVar[str | None] = None
     needs_truth: ClassVar[bool] = False
     role: ClassVar[str] = "policy"

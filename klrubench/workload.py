@@ -60,15 +60,17 @@ class Workload(Parameterised):
     """Base class of workloads: the parameters that all share, and what a subclass fills in.
 
     Timing: `rate` touches a page and second on an unloaded all-DRAM machine sets the compute time between two cache
-    misses; `rate=0` takes `compute_ns` as given and lets the rate follow (closed loop). If `rate` needs less time a miss than
-    the memory itself takes, threads are added and the output says so.
+    misses; `rate=0` takes `compute_ns` as given and lets the rate follow (closed loop). If `rate` needs less time a
+    miss than the memory itself takes, threads are added and the output says so.
 
     Class attributes:
         source: where the workload's definition comes from.
         control: a negative control (left out of medians over workloads).
         seeds_change: what a seed changes, for the table's footnote.
-        memcg: name of the memory cgroup that it shares with other tenants (an instance may set it); empty: one of its own.
-        scattered: its pages lie in random order, so that every starting page of the initialisation is as good as another.
+        memcg: name of the memory cgroup that it shares with other tenants (an instance may set it); empty: one of its
+            own.
+        scattered: its pages lie in random order, so that every starting page of the initialisation is as good as
+            another.
         calibration: published all-lower-tier slowdown this is set to, with its source.
     """
 

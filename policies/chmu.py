@@ -2,7 +2,7 @@
 
 from klrubench.mm import PGHOT_DEFAULTS, PGHOT_VERSIONS, pghot_engine
 from klrubench.mm import Chmu as HotnessUnit
-from klrubench.policy import Policy, param
+from klrubench.policy import Policy, System, param
 
 
 class Chmu(Policy):
@@ -10,7 +10,10 @@ class Chmu(Policy):
 
     source = "CXL 3.2 hotness monitoring unit; perf driver 20241121101845.1815660-1-Jonathan.Cameron@huawei.com"
     status = "RFC of a perf driver; no posted code promotes by it, the chain here is ours"
-    chain = "requests counted by the device, threshold -> hotlist -> pghot v2 (hash, heap) or at once -> kpromoted; demotion by kswapd"
+    chain = (
+        "requests counted by the device, threshold -> hotlist -> pghot v2 (hash, heap) or at once -> kpromoted; "
+        "demotion by kswapd"
+    )
     sees = "every request that reaches the device, as a count an epoch"
     blind = "more units are touched in an epoch than the device has counters; nothing of the top tier"
     not_modelled = "writebacks, prefetches, interleaving, fill-level interrupts, threshold control"
@@ -70,20 +73,12 @@ class Chmu(Policy):
         5000, low=100, high=60_000, log=True, help="largest gap between two (v5-compact: 4000)", origin="pghot v2"
     )
 
-    def start(self, system):
+    def start(self, system: System) -> None:
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=True)
         store = None
         if self.rule == "pghot":
             store = pghot_engine(system, self.pghot, threshold=self.threshold, window_ms=self.window_ms)
-        table = {
-            "counters": self.counters,
-            "hotlist": self.hotlist,
-            "replace": self.replace,
-            "requests": self.requests,
-            "every": self.every,
-        }
-        system.add(
-            HotnessUnit(
-                store, self.mode, self.epoch_ms, unit_bytes=self.unit_kib << 10, threshold=self.hot_count, **table
-            )
-        )
+        system.add(HotnessUnit(
+            store, self.mode, self.epoch_ms, self.counters, self.hotlist, self.unit_kib << 10, self.hot_count,
+            self.replace, self.requests, every=self.every,
+        ))  # fmt: skip

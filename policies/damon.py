@@ -1,17 +1,24 @@
 """damon: two DAMON contexts, one that promotes from the lower tier and one that demotes from the top tier."""
 
+from typing import Any
+
 from klrubench.mm import damon
-from klrubench.policy import Policy, param
+from klrubench.policy import Policy, System, param
 
 
 class Damon(Policy):
-    """Regions of physical memory sampled by accessed bits; hot ones migrate up and cold ones down, within self-tuned quotas."""
+    """Regions of physical memory sampled by accessed bits; hot ones migrate up and cold ones down,
+    within self-tuned quotas.
+    """
 
     source = (
         "samples/damon/mtier.c on mm/damon of Linux 6.16-6.18; idea and numbers: 20250320053937.57734-1-sj@kernel.org"
     )
     status = "merged as a sample module in 6.16"
-    chain = "DAMON regions (accessed bit by rmap) -> DAMOS hot/cold score, young filter, quota with goal -> migrate_pages; kswapd below the low watermark"
+    chain = (
+        "DAMON regions (accessed bit by rmap) -> DAMOS hot/cold score, young filter, quota with goal -> migrate_pages; "
+        "kswapd below the low watermark"
+    )
     sees = "one page a region and sampling interval: at most max_regions checks, however large memory is"
     blind = "hot pages lie scattered: a region is one number"
     not_modelled = "virtual addresses, time quotas, other filters, folio locks, pages pinned or off the LRU"
@@ -54,20 +61,20 @@ class Damon(Policy):
         "posted", choices=("posted", "off"), help="tuning puts schemes off by 1 s (posted)", origin="damon_set_attrs"
     )
 
-    def start(self, system):
+    def start(self, system: System) -> None:
         target, below = system.default_target, system.machine.lower_nodes[0]
         self.context(system, target, damon.Scheme(False, below, target, self.free_bp, **self.quota()))
         for lower in system.machine.lower_nodes:
             self.context(system, lower, damon.Scheme(True, target, target, self.used_bp, **self.quota()))
 
-    def quota(self):
+    def quota(self) -> dict[str, Any]:
         return {
             "quota_bytes": int(self.quota_mib_s * (1 << 20)),
             "tuner": self.tuner,
             "since_boot": self.loaded == "boot",
         }
 
-    def context(self, system, node, scheme):
+    def context(self, system: System, node: int, scheme: damon.Scheme) -> None:
         tuning = damon.Intervals(
             round(self.sample_ms * 1000), self.samples, self.access_bp, least_us=min(5000, round(self.sample_ms * 1000))
         )

@@ -2,7 +2,7 @@
 
 from klrubench.mm import PGHOT_DEFAULTS, PGHOT_VERSIONS, pghot_engine
 from klrubench.mm import Ibs as IbsSamples
-from klrubench.policy import Policy, param
+from klrubench.policy import Policy, System, param
 
 
 class Ibs(Policy):
@@ -10,7 +10,10 @@ class Ibs(Policy):
 
     source = "IBS driver of the pghot series v1-v5, 20250910144653.212066-1-bharata@amd.com"
     status = "not merged; dropped in v6 (23 Mar 2026), back in v7 as a memory profiler of its own"
-    chain = "IBS sample (L3 miss, accessor's node known) -> pghot v2 (hash, heap) -> kpromoted (v3, v5: record a frame -> kmigrated); demotion by kswapd"
+    chain = (
+        "IBS sample (L3 miss, accessor's node known) -> pghot v2 (hash, heap) -> kpromoted (v3, v5: record a frame -> "
+        "kmigrated); demotion by kswapd"
+    )
     sees = "single misses with their time, at once: how often, not only whether"
     blind = "a page misses less often than the period times its window: samples are few"
     not_modelled = "skid, kernel-mode ops, NMI nesting, virtual machines"
@@ -41,7 +44,7 @@ class Ibs(Policy):
     ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours")
     wake_kswapd: str = param("on", choices=("on", "posted"), help="a refused promotion wakes kswapd", origin="ours")
 
-    def start(self, system):
+    def start(self, system: System) -> None:
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=self.wake_kswapd == "on")
         self.store = pghot_engine(
             system, self.pghot, threshold=self.threshold, window_ms=self.window_ms, ideal_clock=self.ideal_clock

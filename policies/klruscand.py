@@ -1,7 +1,9 @@
 """klruscand: hot pages on lower tiers, by the MGLRU page-table walk."""
 
+from typing import Any
+
 from klrubench.mm import PGHOT_DEFAULTS, PGHOT_VERSIONS, MemcgTimers, mglru, pghot_engine
-from klrubench.policy import Policy, param
+from klrubench.policy import Policy, Steps, System, param
 
 POSTINGS = {
     "rfc-v1": {"interval_ms": 4000, "pghot": "v0"},
@@ -14,15 +16,22 @@ POSTINGS = {
 class Klruscand(Policy):
     """Find hot pages on slower nodes with the MGLRU page-table walk (RFC v2, 10 Sep 2025).
 
-    pghot's stored time wraps: v5-compact each 4.1 s at HZ=1000 (16.4 s at 250), v5-precise 16.4 s (65.5 s), v2 and v3 524 s (2097 s).
+    pghot's stored time wraps: v5-compact each 4.1 s at HZ=1000 (16.4 s at 250), v5-precise 16.4 s (65.5 s),
+    v2 and v3 524 s (2097 s).
     """
 
     source = "RFC v2 2/2, 20250910235121.2544928-3-kinseyho@google.com; no numbers were posted"
     status = "not merged; carried in pghot v1-v5, dropped in v6 (23 Mar 2026)"
-    chain = "mglru walk (accessed bit) -> pghot v2 (hash, heap) -> kpromoted (v3, v5: record a frame -> kmigrated); demotion by kswapd"
+    chain = (
+        "mglru walk (accessed bit) -> pghot v2 (hash, heap) -> kpromoted (v3, v5: record a frame -> kmigrated); "
+        "demotion by kswapd"
+    )
     sees = "one bit a page a pass; not read()/write() cache, hugetlb, mlocked, DAX, sleeping tasks"
     blind = "most pages are touched within an interval ('young' in compare)"
-    not_modelled = "lock contention as time, THP split; TLB-resident pages unless sysctl tlb/entries is set; RFC v1's lost pfn a full batch"
+    not_modelled = (
+        "lock contention as time, THP split; TLB-resident pages unless sysctl tlb/entries is set; RFC v1's lost pfn a "
+        "full batch"
+    )
     implies = {"preset": POSTINGS, "pghot": PGHOT_DEFAULTS}
 
     interval_ms: float = param(
@@ -78,12 +87,12 @@ class Klruscand(Policy):
         origin="pghot v2; sized: ours",
     )
 
-    def __init__(self, **values):
+    def __init__(self, **values: Any) -> None:
         super().__init__(**values)
         self.side_effects = self.variant if self.effects == "variant" else self.effects
         mglru.repairs(self.side_effects)
 
-    def start(self, system):
+    def start(self, system: System) -> None:
         system.set_trylock_miss(self.trylock_miss)
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=self.wake_kswapd == "on")
         self.store = pghot_engine(
@@ -96,7 +105,7 @@ class Klruscand(Policy):
         )
         system.daemon("klruscand", self.scan, phase_ms=self.interval_ms)
 
-    def scan(self, system):
+    def scan(self, system: System) -> Steps:
         walker = mglru.WalkObject(self.side_effects, filtered=self.filter == "own")
         timers = self.timers = MemcgTimers(system, self.interval_ms, self.intervals)
         while True:

@@ -1,7 +1,7 @@
 """klruscand_adaptive: a memcg is scanned at the gap that tells its hot pages from its cold ones, or left to rest."""
 
 from klrubench.mm import MemcgTimers, TwoRates, mglru, pghot_engine
-from klrubench.policy import Policy, param
+from klrubench.policy import Policy, Steps, System, param
 
 
 class KlruscandAdaptive(Policy):
@@ -22,7 +22,7 @@ class KlruscandAdaptive(Policy):
     least: float = param(1, low=0, high=1000, help="touches a page and second that hot is above cold, to be of use")
     hash: str = param("posted", choices=("posted", "sized"), help="lists of pghot's hash: as posted, or one a record")
 
-    def start(self, system):
+    def start(self, system: System) -> None:
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=True)
         self.pghot, n = pghot_engine(system, "v2", sized_hash=self.hash == "sized"), len(system.memcgs)
         self.rates, self.timers = system.add(TwoRates()), MemcgTimers(system, self.interval_ms)
@@ -30,7 +30,7 @@ class KlruscandAdaptive(Policy):
         self.gap_ms, self.pause_ms, self.spent_ms = [self.interval_ms] * n, [self.interval_ms] * n, [0.0] * n
         system.daemon("klruscand", self.scan, phase_ms=self.interval_ms)
 
-    def scan(self, system):
+    def scan(self, system: System) -> Steps:
         while True:
             system.charge_full(pass_fixed=1)
             for memcg in self.timers.due():
@@ -46,7 +46,7 @@ class KlruscandAdaptive(Policy):
                 self.timers.set(memcg, self.next_ms(memcg, asleep=walker.visited == 0))
             yield self.timers.sleep()
 
-    def next_ms(self, memcg, asleep):
+    def next_ms(self, memcg: int, asleep: bool) -> float:
         if not asleep and self.passes[memcg] < 3:
             self.passes[memcg] += 1
             return self.gap_ms[memcg]

@@ -1,6 +1,6 @@
 """klruscand_backoff: klruscand that slows down while as much is demoted as is promoted."""
 
-from klrubench.policy import param
+from klrubench.policy import Steps, System, param
 
 from .klruscand import Klruscand
 
@@ -19,8 +19,8 @@ class KlruscandBackoff(Klruscand):
     equal: float = param(10, low=0, high=100, help="difference of the flows that counts as equal", unit="%")
     most: int = param(16, low=1, high=1024, log=True, help="times the interval at most")
 
-    def scan(self, system):
-        slower, up, down = 1, 0, 0
+    def scan(self, system: System) -> Steps:
+        slower, up, down = 1.0, 0, 0
         for request in super().scan(system):
             if request is not None:  # the end of a pass
                 promoted, demoted = system.vmstat("pgpromote_success") - up, system.vmstat("pgdemote_kswapd") - down

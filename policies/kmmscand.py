@@ -1,15 +1,23 @@
 """kmmscand: a kernel thread that scans PTEs for accessed bits, another that promotes."""
 
 from klrubench.mm import Kscand
-from klrubench.policy import Policy, param
+from klrubench.policy import Policy, System, param
 
 
 class Kmmscand(Policy):
-    """Scan the address space of every process for accessed bits, promote slow pages on their second sighting (kscand V3)."""
+    """Scan the address space of every process for accessed bits, promote slow pages on their second sighting
+    (kscand V3).
+    """
 
-    source = "RFC V3, 20250814153307.1553061-1-raghavendra.kt@amd.com; V1 of Mar 2025 and V0 of Dec 2024 promoted on the first sighting"
+    source = (
+        "RFC V3, 20250814153307.1553061-1-raghavendra.kt@amd.com; V1 of Mar 2025 and V0 of Dec 2024 promoted on the "
+        "first sighting"
+    )
     status = "not merged; its author's work went on in pghot's discussions"
-    chain = "PTE scan (accessed bit) -> two scans in a row, young generation -> kmigrated, folio by folio; demotion by kswapd"
+    chain = (
+        "PTE scan (accessed bit) -> two scans in a row, young generation -> kmigrated, folio by folio; demotion by "
+        "kswapd"
+    )
     sees = "one bit a page a scan, of both tiers; no page table is passed over"
     blind = "most pages are touched between two scans"
     not_modelled = "shared folios, try-lock misses, huge page tables split by the walk, prctl scan scale"
@@ -50,7 +58,7 @@ class Kmmscand(Policy):
         origin="V3",
     )
 
-    def start(self, system):
+    def start(self, system: System) -> None:
         system.set_tiering(
             system.sysctl("kernel.numa_balancing"), wake=True
         )  # kscand's copy of the gate always wakes kswapd

@@ -1,19 +1,28 @@
 """numa_balancing: hint faults; kernel.numa_balancing 0 to 3, memory tiering by default."""
 
+from typing import Any
+
 from klrubench.mm import NumaBalancing as HintFaults
-from klrubench.policy import Policy, param
+from klrubench.policy import Policy, System, param
 
 
 class NumaBalancing(Policy):
-    """NUMA balancing: hint faults, promotion in the fault. Mode 2 ("NUMAB2", memory tiering) asks for a short hint latency.
+    """NUMA balancing: hint faults, promotion in the fault. Mode 2
+    ("NUMAB2", memory tiering) asks for a short hint latency.
 
-    Mode 1 promotes at a page's second hint fault and marks top-tier pages too; 3 is 2 with top-tier pages marked; 0 does nothing.
-    A value left at its default follows the machine's settings (--sysctl).
+    Mode 1 promotes at a page's second hint fault and marks top-tier pages too; 3 is 2 with top-tier pages marked; 0
+    does nothing. A value left at its default follows the machine's settings (--sysctl).
     """
 
-    source = "Huang Ying, 'NUMA balancing: optimize page placement for memory tiering system', merged in 5.18 and 6.1; rules of Linux 6.12"
+    source = (
+        "Huang Ying, 'NUMA balancing: optimize page placement for memory tiering system', merged in 5.18 and 6.1; "
+        "rules of Linux 6.12"
+    )
     status = "merged"
-    chain = "hint fault (PROT_NONE) -> hint latency under a threshold, rate limit -> promotion in the fault; demotion by kswapd"
+    chain = (
+        "hint fault (PROT_NONE) -> hint latency under a threshold, rate limit -> promotion in the fault; demotion by "
+        "kswapd"
+    )
     sees = "the time from marking a page to its next touch"
     blind = "a page is touched between two sweeps only once marked: fast sweeps cost faults, slow ones miss"
     not_modelled = (
@@ -48,11 +57,11 @@ class NumaBalancing(Policy):
         origin="init_numa_balancing",
     )
 
-    def __init__(self, **values):
+    def __init__(self, **values: Any) -> None:
         super().__init__(**values)
         self.sysctls = {"kernel.numa_balancing": self.mode}
 
-    def start(self, system):
+    def start(self, system: System) -> None:
         given = {name: value for name, value in self.values.items() if value != self.parameters[name].default}
         if self.mode:
             system.add(HintFaults(**{**given, "mode": self.mode}))

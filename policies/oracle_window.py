@@ -1,7 +1,11 @@
 """oracle_window: the bound of a placement that knows the next ten seconds."""
 
+from functools import partial
+
+import numpy as np
+
 from klrubench.mm import set_residents
-from klrubench.policy import Policy, param
+from klrubench.policy import Policy, Steps, System, param
 
 
 class OracleWindow(Policy):
@@ -15,24 +19,24 @@ class OracleWindow(Policy):
 
     moves: str = param("free", choices=("free", "charged"), help="whether the moves cost time and bandwidth")
 
-    def start(self, system):
+    def start(self, system: System) -> None:
         self.counts, starts = system.future()
         self.window = 0
-        mover = system.daemon("oracle", self.move, parked=True)
+        self.mover = system.daemon("oracle", self.move, parked=True)
         for index, first in enumerate(starts):
-            system.at_touch(first, lambda index=index: self.enter(system, mover, index))
+            system.at_touch(first, partial(self.enter, system, index))
 
-    def enter(self, system, mover, index):
+    def enter(self, system: System, index: int) -> None:
         self.window = index
         if self.moves == "free":
             set_residents(system, self.best(system), charged=False)
         else:
-            system.wake(mover)
+            system.wake(self.mover)
 
-    def best(self, system):
+    def best(self, system: System) -> np.ndarray:
         return system.hottest(self.counts[self.window])
 
-    def move(self, system):
+    def move(self, system: System) -> Steps:
         while True:
             set_residents(system, self.best(system), charged=True)
             yield system.parked

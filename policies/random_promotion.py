@@ -1,7 +1,7 @@
 """random_promotion: the floor that every source of hotness has to beat."""
 
 from klrubench.mm import promote_pages
-from klrubench.policy import Policy, param
+from klrubench.policy import Policy, Steps, System, param
 
 
 class RandomPromotion(Policy):
@@ -17,11 +17,11 @@ class RandomPromotion(Policy):
     )
     interval_ms: float = param(100, low=10, high=10_000, log=True, help="from batch to batch")
 
-    def start(self, system):
+    def start(self, system: System) -> None:
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=True)
         system.daemon("random_promotion", self.promote, phase_ms=self.interval_ms)
 
-    def promote(self, system):
+    def promote(self, system: System) -> Steps:
         rng, carry = system.rng("random_promotion"), 0
         while True:
             yield system.sleep_ms(self.interval_ms)

@@ -3,15 +3,20 @@
 import numpy as np
 
 from klrubench.mm import PGHOT_DEFAULTS, PGHOT_VERSIONS, page_idle, pghot_engine
-from klrubench.policy import Policy, param
+from klrubench.policy import Policy, Steps, System, param
 
 
 class RandomSampling(Policy):
-    """Idle page tracking on random pages: mark a sample, look again, record the touched ones in pghot. Not PEBS or IBS."""
+    """Idle page tracking on random pages: mark a sample, look again, record the touched ones in pghot.
+    Not PEBS or IBS.
+    """
 
     source = "mm/page_idle.c as a sampler; the random choice is ours"
     status = "a baseline; never posted"
-    chain = "idle bit of random pages -> pghot v2 (hash, heap) -> kpromoted (v3, v5: record a frame -> kmigrated); demotion by kswapd"
+    chain = (
+        "idle bit of random pages -> pghot v2 (hash, heap) -> kpromoted (v3, v5: record a frame -> kmigrated); "
+        "demotion by kswapd"
+    )
     sees = "one bit a sampled page a round"
     blind = "a page is found only when it is drawn: 1 GiB of a sample at a time"
     not_modelled = "THP split by rmap walks"
@@ -27,14 +32,14 @@ class RandomSampling(Policy):
     ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours")
     wake_kswapd: str = param("on", choices=("on", "posted"), help="a refused promotion wakes kswapd", origin="ours")
 
-    def start(self, system):
+    def start(self, system: System) -> None:
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=self.wake_kswapd == "on")
         self.store = pghot_engine(
             system, self.pghot, threshold=self.threshold, window_ms=self.window_ms, ideal_clock=self.ideal_clock
         )
         system.daemon("random_sampling", self.sample, phase_ms=self.interval_ms)
 
-    def sample(self, system):
+    def sample(self, system: System) -> Steps:
         rng, n = system.rng("random_sampling"), system.scaled(self.pages, "pages a round")
         while True:
             drawn = system.random_lower_pages(rng, n)

@@ -16,7 +16,8 @@ class SlowWalk:
     """One walk over one address space, by the entry; it shares only the page states it starts from with the kernel.
 
     Args:
-        repaired: side effects of the posted walk that this one does not have: "edge", "resume", "pmd", "steal", "bloom".
+        repaired: side effects of the posted walk that this one does not have: "edge", "resume", "pmd", "steal",
+            "bloom".
         own_seq: number of the filter that is read without the effect "bloom".
     """
 

@@ -142,3 +142,8 @@ def slow(spec: RunSpec) -> Answer:
     """A task that leaves time for a Ctrl-C."""
     time.sleep(0.3 if spec.seed <= 2 else 30)
     return answer(spec)
+
+
+def say_who(spec: RunSpec) -> Answer:
+    """A task that tells which process it ran in, where a manifest has the CPU."""
+    return Answer(toy_result(spec), host={"cpu": str(os.getpid())})

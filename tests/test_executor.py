@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,8 +22,8 @@ from study_fakes import answer, toy_result, toy_spec, write, write_study, write_
 
 from klrubench.errors import RunFailedError, ScaleError, StoreError
 from klrubench.study.executor import InterruptedRunsError, grouped, raise_failures, run_all
+from klrubench.study.executors.crew import Crew
 from klrubench.study.identity import canonical
-from klrubench.study.pool import _Crew
 from klrubench.study.progress import Bar, Quiet, clock, progress_for
 from klrubench.study.spec import RunSpec
 from klrubench.study.store import Store
@@ -206,8 +207,8 @@ def test_groups_stay_together_longest_first(study: Path) -> None:
 def test_workers_keep_to_their_groups_and_idle_ones_take_half_of_the_longest_rest(
     sizes: list[int], jobs: int, chance: random.Random
 ) -> None:
-    """Whatever the order in which workers come back: every run once, and a group is left only when no other is waiting."""
-    crew = _Crew.__new__(_Crew)
+    """Whatever the order in which workers come back: every run once; a group is shared only when none is waiting."""
+    crew = Crew(jobs, ThreadPoolExecutor, lambda pool: None)
     crew.groups = deque(deque((k, run) for run in range(size)) for k, size in enumerate(sizes))  # type: ignore[misc]
     crew.workers = [SimpleNamespace(own=deque()) for _ in range(jobs)]  # type: ignore[misc]
     done: list[object] = []
@@ -290,7 +291,7 @@ def test_a_result_reads_back_from_the_store_as_it_was_computed(
 
 def test_sources_edited_meanwhile_are_not_mixed_in(study: Path) -> None:
     stale = toy_spec(framework={"engine": "of yesterday"})
-    assert "sources were edited" in work(stale).message
+    assert "sources differ here" in work(stale).message
 
 
 def test_the_bar_is_for_terminals_only(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -304,7 +304,9 @@ def folded_law(where: Layout, ranks: int) -> np.ndarray:
 
 
 def test_zipf_pages_are_drawn_at_full_size_and_folded() -> None:
-    """Behind the head page j has the ranks fold * j .. fold * j + fold - 1 of the full-size law, not rank j of a smaller one."""
+    """Behind the head page j has the ranks fold * j .. fold * j + fold - 1 of the full-size law,
+    not rank j of a smaller one.
+    """
     where = layout(1 << 12, fold=16)
     law = folded_law(where, 1 << 16)
     law[scattered(where).permutation()] = law.copy()

@@ -1,4 +1,6 @@
-"""Several tenants on one machine: `mixed`, the loop that takes their turns, what they share, and how they are reported."""
+"""Several tenants on one machine: `mixed`, the loop that takes their turns, what they share,
+and how they are reported.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""NUMA balancing: threshold controller and rate limiter against plain Python; hint faults against a law; modes 0 to 3."""
+"""NUMA balancing: threshold controller and rate limiter against plain Python; hint faults against a law;
+modes 0 to 3.
+"""
 
 from __future__ import annotations
 

@@ -135,8 +135,8 @@ class SlowScan:
 @settings(deadline=None, max_examples=80)
 @given(
     seed=st.integers(0, 2**32), lower=st.sampled_from([0.0, 0.01, 0.5, 1.0]), budget=st.integers(1, 3000),
-    factor=st.sampled_from([1, 8]), small=st.sampled_from([0, 1, 4]), threads=st.sampled_from([1, 3]), known=st.booleans(),
-    mode=st.sampled_from([1, 2, 3]), pace=st.sampled_from([50, 3000]),
+    factor=st.sampled_from([1, 8]), small=st.sampled_from([0, 1, 4]), threads=st.sampled_from([1, 3]),
+    known=st.booleans(), mode=st.sampled_from([1, 2, 3]), pace=st.sampled_from([50, 3000]),
     vmas=st.lists(st.tuples(st.integers(1, 2500), st.booleans()), min_size=1, max_size=3),
 )  # fmt: skip
 def test_the_scan_equals_the_twin(

@@ -1,4 +1,6 @@
-"""The cost rows of the observations: guest instructions, read off CPU time charged; and the rows that stand for nothing here."""
+"""The cost rows of the observations: guest instructions, read off CPU time charged;
+and the rows that stand for nothing here.
+"""
 
 from __future__ import annotations
 

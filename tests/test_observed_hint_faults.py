@@ -1,4 +1,6 @@
-"""The hint-fault rows of the observations, NUMA balancing mode 2 with its defaults, and what a program pays for them."""
+"""The hint-fault rows of the observations, NUMA balancing mode 2 with its defaults,
+and what a program pays for them.
+"""
 
 from __future__ import annotations
 

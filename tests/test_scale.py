@@ -1,8 +1,9 @@
 """Scale is sampling: the headline columns at one scale and at four times it agree.
 
-What the simulated page stands for changes, and nothing else that a person reads should: slowdown, charged slowdown, hits, traffic. Known
-reason for small differences: geometry does not shrink (a full batch goes back up to 64 page tables, which is 4 GiB at 1/32 and 1 GiB at
-1/8), so the posted walk of klruscand costs a few percent more at coarse scales.
+What the simulated page stands for changes, and nothing else that a person reads should: slowdown, charged slowdown,
+hits, traffic. Known reason for small differences: geometry does not shrink (a full batch goes back up to 64 page
+tables, which is 4 GiB at 1/32 and 1 GiB at 1/8), so the posted walk of klruscand costs a few percent more at coarse
+scales.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def test_a_quarter_of_the_pages_tells_the_same(policy: str) -> None:
 @pytest.mark.parametrize("workload", ["kv", "gups"])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_the_default_scale_and_four_times_it_agree(policy: str, workload: str) -> None:
-    """1/32 and 1/8, four paired seeds, 120 s: means apart by no more than their intervals, and a point of practical equality."""
+    """1/32 and 1/8, four paired seeds, 120 s: means apart by no more than their intervals,
+    and a point of practical equality.
+    """
     values = {"rate": 2.0} if workload == "gups" else {}
     columns: dict[int, list[dict[str, float]]] = {fold: [] for fold in (32, 8)}
     for fold, rows in columns.items():

@@ -20,7 +20,7 @@ from klrubench.validation.runner import ABSENT, Row, load_checks, run_check, sel
 FAST = ["bloom_threshold", "klru_heap_push", "touch"]
 
 
-# --- facts and checks ---------------------------------------------------------------------------------------------------
+# --- facts and checks -------------------------------------------------------------------------------------------------
 def test_every_fact_has_a_check_or_a_reason() -> None:
     """Once each; and every row of the file is read."""
     assert set(load_checks()) | set(ABSENT) == set(facts()) and not set(load_checks()) & set(ABSENT)
@@ -96,7 +96,7 @@ def test_an_unexpected_difference_ends_with_1(
     assert run(["validate", "--only", "nothing_such"]) == 2
 
 
-# --- a person's own counters --------------------------------------------------------------------------------------------
+# --- a person's own counters ------------------------------------------------------------------------------------------
 def written(folder: Path, text: str) -> Path:
     file = folder / "mine.csv"
     file.write_text(text)

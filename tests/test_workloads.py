@@ -109,7 +109,9 @@ def test_uniform_is_uniform() -> None:
 
 
 def test_zipf_deals_out_its_head_and_then_shares_a_page_among_neighbours() -> None:
-    """Ranks touched more than 100 times a second take turns over head / fold pages; `fold` neighbours share each other page."""
+    """Ranks touched more than 100 times a second take turns over head / fold pages;
+    `fold` neighbours share each other page.
+    """
     where = layout()
     ranked = np.sort(page_counts(touches(workload("zipf"), where, 1 << 22), where))[::-1]
     law = np.arange(1, where.full_pages + 1.0) ** -0.99

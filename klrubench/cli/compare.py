@@ -12,6 +12,7 @@ from klrubench.cli.options import (
     RATIO_HELP,
     Cost,
     DaemonCpus,
+    Executor,
     Format,
     Hz,
     Jobs,
@@ -64,9 +65,14 @@ def command(
     scale: Annotated[str | None, scale_option] = None,
     baseline: Annotated[str | None, typer.Option(metavar="POLICY", help="What slowdowns are against.")] = None,
     jobs: Jobs = None,
+    executor: Executor = None,
     wide: Annotated[bool, typer.Option("--wide", help="Cost beside benefit for every workload.")] = False,
     form: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.text,
     as_json: Json = False,
+    robust: Annotated[
+        bool,
+        typer.Option("--robust", help="Under which costs, latencies, MLP, rates, ratios does it hold?"),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which runs would be computed, and why.")] = False,
     results: Results = None,
 ) -> None:
@@ -83,37 +89,43 @@ def command(
       klrubench compare -w kv:idle=60 --ratios 1:1,1:2,1:8 --seeds 5
       klrubench compare --suite quick --format lkml
       klrubench compare --cost pghot_record=4x --dry-run
+      klrubench compare --suite full --executor dask:scheduler.json
+      klrubench compare -w kv -p klruscand -p numa_balancing --robust
     """
     from klrubench.cli.output import say
     from klrubench.study.compare import compare
     from klrubench.study.executor import raise_failures
     from klrubench.study.progress import progress_for
 
-    found = compare(
-        policy,
-        workload,
-        suite=suite,
-        study=study,
-        machine=machine,
-        ratios=[*(ratio or ()), *words(ratios)] or None,
-        rates=numbers(rates, "--rates") or None,
-        placements=words(placement) or None,
-        seeds=seeds,
-        duration_s=duration,
-        scale=scale,
-        kernel=kernel,
-        hz=hz,
-        sysctls={**pairs(sysctl, "--sysctl")} or None,
-        costs=pairs(cost, "--cost") or None,
-        daemon_cpus=daemon_cpus.value if daemon_cpus else None,
-        baseline=baseline,
-        jobs=jobs,
-        store=results,
-        progress=progress_for(),
-        dry_run=dry_run,
-        say=say,
-    )
+    given: dict[str, Any] = {
+        "suite": suite,
+        "study": study,
+        "machine": machine,
+        "ratios": [*(ratio or ()), *words(ratios)] or None,
+        "rates": numbers(rates, "--rates") or None,
+        "placements": words(placement) or None,
+        "seeds": seeds,
+        "duration_s": duration,
+        "scale": scale,
+        "kernel": kernel,
+        "hz": hz,
+        "sysctls": {**pairs(sysctl, "--sysctl")} or None,
+        "costs": pairs(cost, "--cost") or None,
+        "daemon_cpus": daemon_cpus.value if daemon_cpus else None,
+        "baseline": baseline,
+    }
+    workers: dict[str, Any] = {
+        "jobs": jobs,
+        "executor": executor,
+        "store": results,
+        "progress": progress_for(),
+        "say": say,
+    }
     form = Format.json if as_json else form
+    if robust:
+        _robust(policy, workload, given, workers, form, dry_run)
+        return
+    found = compare(policy, workload, **given, **workers, dry_run=dry_run)
     if found.to_run is not None:
         _plan(found, form)
         return
@@ -123,6 +135,38 @@ def command(
     raise_failures(found.failures, found.n_computed + len(found.failures))
     if found.store_error is not None:
         raise found.store_error
+
+
+def _robust(
+    policies: list[str] | None,
+    workloads: list[str] | None,
+    given: dict[str, Any],
+    workers: dict[str, Any],
+    form: Format,
+    dry_run: bool,
+) -> None:
+    from klrubench.cli.output import emit, emit_json, say, width
+    from klrubench.errors import UsageError
+    from klrubench.report.robust import robust_json, robust_text
+    from klrubench.study.executor import raise_failures
+    from klrubench.study.robust import compare_robustly
+
+    if dry_run or form in (Format.tsv, Format.lkml):
+        raise UsageError("--robust: it is written as text or --json, and takes no --dry-run")
+    found = compare_robustly(policies, workloads, **given, **workers)
+    gathered = found.gathered
+    computed, failed = len(gathered.batch.records), len(gathered.failures)
+    failures = f", {failed} failed" if failed else ""
+    say(
+        f"{len(gathered.cached) + computed + failed} runs: {len(gathered.cached)} cached, {computed} computed{failures}"
+    )
+    if form is Format.json:
+        emit_json(robust_json(found))
+    else:
+        emit(robust_text(found, width()))
+    raise_failures(gathered.failures, computed + failed)
+    if gathered.store_error is not None:
+        raise gathered.store_error
 
 
 def _counts(found: Comparison) -> str:

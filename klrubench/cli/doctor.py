@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from klrubench.cli.options import Json, Results
+from klrubench.cli.options import Executor, Json, Results
 
 _LIBRARIES = ("numba", "llvmlite", "numpy", "scipy", "polars", "pydantic", "typer")
 
@@ -25,19 +25,23 @@ class Check:
     found: str
 
 
-def command(as_json: Json = False, results: Results = None) -> None:
+def command(as_json: Json = False, results: Results = None, executor: Executor = None) -> None:
     """Check the installation; exit code 1 if it is broken.
 
-    Versions, CPU, compiler, caches, plug-ins, the results folder, and the tools that recording needs.
+    Versions, CPU, compiler, caches, plug-ins, the results folder, and the tools that recording needs. With --executor
+    also whether its workers answer, have the same klrubench, and what a task costs there beside its work.
 
     \b
     Examples:
       klrubench doctor
       klrubench doctor --json
+      klrubench doctor --executor dask:scheduler.json
     """
     from klrubench.cli.output import emit, emit_json, width
 
     checks = [_safely(name, look, results) for name, look in _CHECKS.items()]
+    if executor:
+        checks.append(_safely("executor", lambda _: _executor(executor), results))
     if as_json:
         emit_json([asdict(check) for check in checks])
     else:
@@ -150,6 +154,18 @@ def _valgrind(_: Path | None) -> tuple[str, str]:
     if found:
         return "ok", found
     return "note", "not found; only `klrubench trace record` needs it (apt install valgrind, dnf install valgrind)"
+
+
+def _executor(text: str) -> tuple[str, str]:
+    from klrubench.study.executors import open_executor
+    from klrubench.study.executors.overhead import overhead
+
+    with open_executor(text) as backend:
+        found = overhead(backend)
+    told = "; ".join(backend.told) or f"{text}: {backend.slots} slots"
+    if found.strangers:
+        return "broken", f"{told}; another version of klrubench on: {', '.join(found.strangers)}"
+    return "ok", f"{told}; first answer after {found.first_s:.2g} s, then {found.task_ms:.2g} ms a task beside its work"
 
 
 def _existing(folder: Path) -> Path:

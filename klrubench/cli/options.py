@@ -42,6 +42,12 @@ Cost = Annotated[
 Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, max=4096, metavar="N", help="Worker processes; default: one a CPU.")
 ]
+Executor = Annotated[
+    str | None,
+    typer.Option(
+        metavar="processes|threads|dask:ADDRESS|dask:FILE|slurm:PROFILE.toml", help="Where runs are computed."
+    ),
+]
 Results = Annotated[Path | None, typer.Option(metavar="DIR", help="Where results are; default: the study's results/.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON with full numbers.")]
 

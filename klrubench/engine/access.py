@@ -1,12 +1,14 @@
 """The access loop: the one compiled loop that serves every policy.
 
-It stops only where the state says so: a deadline in virtual time, a touch number, a full fault log. The end of the chunk of
-stream that it is given is never visible in the result: time is a sum of integers (picoseconds) and samples of operation latency go
-by touch number. The counts of a block of up to 127 touches live in nine 7-bit fields of one register, so that a touch costs one
-byte of state, one shift and one add (an array of counters costs 2-4 times as much).
+It stops only where the state says so: a deadline in virtual time, a touch number, a full fault log. The end of the
+chunk of stream that it is given is never visible in the result: time is a sum of integers (picoseconds) and samples of
+operation latency go by touch number. The counts of a block of up to 127 touches live in nine 7-bit fields of one
+register, so that a touch costs one byte of state, one shift and one add (an array of counters costs 2-4 times as much).
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +16,9 @@ from klrubench.engine.bits import ACCESSED, DIRTY, ID_MASK, NODE_MASK, PMD_OLD, 
 from klrubench.engine.jit import njit
 from klrubench.engine.pointer import call_handler
 from klrubench.engine.prefetch import prefetch
+
+if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
 
 N_CATEGORIES = 9  # node (0-3) + 4 * write, and 8: served by the CPU cache
 CACHED = 8
@@ -34,8 +39,8 @@ OUT_OF_WORDS, DEADLINE, LOG_FULL = range(3)
 def _counts_by_state() -> np.ndarray:
     """u64 [256] by (cached and write bits of the word, six bits of the PTE): what a touch adds to the packed counts.
 
-    0 where the touch changes the PTE (an accessed or dirty bit to set, pmd_old to clear) or traps: the slow path. One load of this
-    2 KiB table replaces some ten operations a touch.
+    0 where the touch changes the PTE (an accessed or dirty bit to set, pmd_old to clear) or traps: the slow path. One
+    load of this 2 KiB table replaces some ten operations a touch.
     """
     table = np.zeros(256, np.uint64)
     for kind in range(4):
@@ -51,7 +56,7 @@ COUNT_OF = _counts_by_state()
 
 
 @njit
-def op_bin(latency_ps):
+def op_bin(latency_ps: int) -> int:
     """Histogram bin of a latency in picoseconds: 64 linear bins an octave (HDR style)."""
     if latency_ps < OP_SUB:
         return max(latency_ps, 0)
@@ -62,7 +67,7 @@ def op_bin(latency_ps):
 
 
 @njit
-def touch_pmd(pte64, page):
+def touch_pmd(pte64: np.ndarray, page: int) -> None:
     """A touch below a PMD whose accessed bit is clear sets it: pmd_old goes from all 512 bytes."""
     first = (page // PTRS_PER_TABLE) * (PTRS_PER_TABLE // 8)
     words = pte64[first : first + PTRS_PER_TABLE // 8]
@@ -72,7 +77,7 @@ def touch_pmd(pte64, page):
 
 
 @njit
-def settle(packed, counts, cost):
+def settle(packed: np.uint64, counts: np.ndarray, cost: np.ndarray) -> Int:
     """Add the packed counts of a block to `counts` and return the picoseconds they take."""
     elapsed = np.int64(0)
     for c in range(N_CATEGORIES):
@@ -83,7 +88,7 @@ def settle(packed, counts, cost):
 
 
 @njit
-def category(word, state):
+def category(word: np.uint32, state: np.uint8) -> Int:
     """Cost category of a touch: by node and write, or cache-served."""
     if word & np.uint32(0x40000000):
         return CACHED
@@ -92,8 +97,21 @@ def category(word, state):
 
 @njit
 def run_touches(
-    pte, pte64, words, n_words, tenant, counts, cost, deadline, op_len, op_hist, fault, fault_ctx, base, fault_log
-):
+    pte: np.ndarray,
+    pte64: np.ndarray,
+    words: np.ndarray,
+    n_words: int,
+    tenant: np.ndarray,
+    counts: np.ndarray,
+    cost: np.ndarray,
+    deadline: int,
+    op_len: int,
+    op_hist: np.ndarray,
+    fault: int,
+    fault_ctx: int,
+    base: int,
+    fault_log: np.ndarray,
+) -> tuple[Int, Int]:
     """Serve up to `n_words` touches of one tenant; returns (touches served, why it stopped).
 
     Args:
@@ -104,8 +122,8 @@ def run_touches(
         cost: i64 [9] picoseconds of the tenant's clock a touch, by category.
         deadline: ps; the loop stops after the touch or fault that reaches it.
         op_len: touches an operation; op_hist: i64 [OP_BINS] of clock differences.
-        fault: address of a compiled handler (ctx address, page, now_ps) -> stall in ps of the tenant's clock; -1 - stall asks for a stop
-            after this touch (a thread was woken).
+        fault: address of a compiled handler (ctx address, page, now_ps) -> stall in ps of the tenant's clock; -1 -
+            stall asks for a stop after this touch (a thread was woken).
         base: id of the tenant's first page; fault_log: i64 [capacity, 2] of (page, ps), capacity 0 for none.
     """
     i = np.int64(0)

@@ -1,7 +1,8 @@
 """The one jit wrapper: every kernel is compiled alike, and cached by the hash of all kernel sources.
 
-numba does not notice an edit in another file, so a cached kernel would go on calling the old helper. `use_cache_dir` therefore
-keys the cache directory by the sources of all the framework's kernels; it must run before the first kernel is decorated.
+numba does not notice an edit in another file, so a cached kernel would go on calling the old helper. `use_cache_dir`
+therefore keys the cache directory by the sources of all the framework's kernels;
+it must run before the first kernel is decorated.
 """
 
 from __future__ import annotations
@@ -46,8 +47,12 @@ def use_cache_dir() -> None:
 use_cache_dir()
 
 import numba  # noqa: E402  (the cache directory is read when numba is imported)
+import numba.extending  # noqa: E402
 
 njit: Any = partial(numba.njit, cache=True, nogil=True, error_model="numpy")
-# For helpers that take a tuple of arrays: called out of line each would count references to all of its arrays (0.3 us a call).
+# For helpers that take a tuple of arrays: called out of line each would count references to all of its arrays
+# (0.3 us a call).
 njit_inline: Any = partial(njit, forceinline=True)
 cfunc: Any = partial(numba.cfunc, cache=True, error_model="numpy")
+# Called without the typing context that its function takes, which numba's own types do not know.
+intrinsic: Any = numba.extending.intrinsic

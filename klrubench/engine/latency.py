@@ -1,6 +1,7 @@
 """Latency under load: solved once a 10 ms quantum, by bisection on the closed-loop equation.
 
-Fed back with a lag (last quantum's bandwidth sets this quantum's latency) a closed loop oscillates for ever; solved, it does not.
+Fed back with a lag (last quantum's bandwidth sets this quantum's latency) a closed loop oscillates for ever; solved, it
+does not.
 L(u) = L0 * (1 + alpha * u**beta / (1 - u)), u the share of the node's bandwidth in use.
 """
 
@@ -25,14 +26,14 @@ NODE_COLUMNS = 4
 
 
 @njit
-def multiplier(load, alpha, beta):
+def multiplier(load: float, alpha: float, beta: float) -> float:
     """Latency over idle latency at a load (share of bandwidth)."""
     u = min(max(load, 0.0), TOP_LOAD)
     return 1.0 + alpha * u**beta / (1.0 - u)
 
 
 @njit
-def touch_ps(t, category, params, latency, factor):
+def touch_ps(t: int, category: int, params: np.ndarray, latency: np.ndarray, factor: np.ndarray) -> float:
     """Picoseconds (float) of tenant `t`'s clock that one simulated touch of a category takes."""
     p = params[t]
     if category == CACHED:
@@ -45,7 +46,16 @@ def touch_ps(t, category, params, latency, factor):
 
 
 @njit
-def load_of(node, mix, other_ps, params, latency, factor, nodes, traffic):
+def load_of(
+    node: int,
+    mix: np.ndarray,
+    other_ps: np.ndarray,
+    params: np.ndarray,
+    latency: np.ndarray,
+    factor: np.ndarray,
+    nodes: np.ndarray,
+    traffic: np.ndarray,
+) -> float:
     """Share of a node's bandwidth in use if the tenants ran at these latencies."""
     read = traffic[node, 0] / QUANTUM_PS
     write = traffic[node, 1] / QUANTUM_PS
@@ -62,7 +72,16 @@ def load_of(node, mix, other_ps, params, latency, factor, nodes, traffic):
 
 
 @njit
-def solve_latency(mix, other_ps, params, latency, nodes, traffic, factor, cost):
+def solve_latency(
+    mix: np.ndarray,
+    other_ps: np.ndarray,
+    params: np.ndarray,
+    latency: np.ndarray,
+    nodes: np.ndarray,
+    traffic: np.ndarray,
+    factor: np.ndarray,
+    cost: np.ndarray,
+) -> None:
     """Set `factor` (latency multiplier a node) and `cost` (i64 ps a touch) to the solution of the closed loop.
 
     Args:

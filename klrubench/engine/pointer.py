@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
-from numba.extending import intrinsic
+from numba import types
+from numba.np.numpy_support import carray
 
-from klrubench.engine.jit import njit
+from klrubench.engine.jit import intrinsic, njit
 
 
 @intrinsic
@@ -40,67 +40,67 @@ def call_handler(typingctx: Any, address: Any, context: Any, page: Any, now_ps: 
 
 
 @njit
-def array_u8(address, n):
+def array_u8(address: int, n: int) -> np.ndarray:
     """u8 [n] at an address."""
     return carray(as_pointer(address), (n,), np.uint8)
 
 
 @njit
-def array_u16(address, n):
+def array_u16(address: int, n: int) -> np.ndarray:
     """u16 [n] at an address."""
     return carray(as_pointer(address), (n,), np.uint16)
 
 
 @njit
-def array_u32(address, n):
+def array_u32(address: int, n: int) -> np.ndarray:
     """u32 [n] at an address."""
     return carray(as_pointer(address), (n,), np.uint32)
 
 
 @njit
-def array_i32(address, n):
+def array_i32(address: int, n: int) -> np.ndarray:
     """i32 [n] at an address."""
     return carray(as_pointer(address), (n,), np.int32)
 
 
 @njit
-def array_u64(address, n):
+def array_u64(address: int, n: int) -> np.ndarray:
     """u64 [n] at an address."""
     return carray(as_pointer(address), (n,), np.uint64)
 
 
 @njit
-def array_i64(address, n):
+def array_i64(address: int, n: int) -> np.ndarray:
     """i64 [n] at an address."""
     return carray(as_pointer(address), (n,), np.int64)
 
 
 @njit
-def table_u8(address, rows, columns):
+def table_u8(address: int, rows: int, columns: int) -> np.ndarray:
     """u8 [rows, columns] at an address."""
     return carray(as_pointer(address), (rows, columns), np.uint8)
 
 
 @njit
-def table_i64(address, rows, columns):
+def table_i64(address: int, rows: int, columns: int) -> np.ndarray:
     """i64 [rows, columns] at an address."""
     return carray(as_pointer(address), (rows, columns), np.int64)
 
 
 @njit
-def array_f64(address, n):
+def array_f64(address: int, n: int) -> np.ndarray:
     """f64 [n] at an address."""
     return carray(as_pointer(address), (n,), np.float64)
 
 
 @njit
-def cube_f64(address, rows, columns):
+def cube_f64(address: int, rows: int, columns: int) -> np.ndarray:
     """f64 [rows, columns, 2] at an address."""
     return carray(as_pointer(address), (rows, columns, 2), np.float64)
 
 
 @njit
-def table_f64(address, rows, columns):
+def table_f64(address: int, rows: int, columns: int) -> np.ndarray:
     """f64 [rows, columns] at an address."""
     return carray(as_pointer(address), (rows, columns), np.float64)
 

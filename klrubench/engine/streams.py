@@ -38,10 +38,11 @@ def scattered(layout: Layout) -> Scramble:
 def head_ranks(layout: Layout, ranks: int, exponent: float) -> int:
     """How many of the first ranks are dealt out among simulated pages instead of sharing one with their neighbours.
 
-    Neighbours in rank would put a fifth of a Zipf stream on one page (the first 32 of 2^25 records), and where that page happens to lie
-    would decide a run. Ranks touched more than HEAD_RATE times a second are alike to anything that looks every few milliseconds or
-    less often: dealt out, they keep their number, their share and a rate beyond that line, and the largest page takes about what the
-    hottest rank takes at full size. A power of two above `layout.fold`, or 0 for none.
+    Neighbours in rank would put a fifth of a Zipf stream on one page (the first 32 of 2^25 records), and where that
+    page happens to lie would decide a run. Ranks touched more than HEAD_RATE times a second are alike to anything that
+    looks every few milliseconds or less often: dealt out, they keep their number, their share and a rate beyond that
+    line, and the largest page takes about what the hottest rank takes at full size. A power of two above `layout.fold`,
+    or 0 for none.
     """
     if layout.fold == 1 or exponent == 0:
         return 0
@@ -96,9 +97,9 @@ class RecordStream(_BlockStream):
     """Records by Zipf's law, scattered over the records and so over the pages that hold them; some pages hold none.
 
     A page takes what its records take together: page skew is not key skew. Drawn over the full-size records;
-    `layout.fold` neighbours in rank are one simulated record (the head is dealt out, `head_ranks`), and a simulated page holds as many records as a real one.
-    Hence each stratum of ranks keeps its exact share, and a page's rate is a sum over records chosen at random, as at
-    full size.
+    `layout.fold` neighbours in rank are one simulated record (the head is dealt out, `head_ranks`), and a simulated
+    page holds as many records as a real one. Hence each stratum of ranks keeps its exact share, and a page's rate is a
+    sum over records chosen at random, as at full size.
 
     Args:
         layout: where to.

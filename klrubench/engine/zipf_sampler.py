@@ -47,7 +47,9 @@ def _rank(chosen: np.uint64, place: np.uint64) -> np.uint64:
 
 @njit
 def _folded(rank: np.uint64, fold: np.uint64, head: np.uint64) -> np.uint64:
-    """The simulated rank: ranks below `head` (a power of two, or 0) are dealt out in turn, the others share with neighbours."""
+    """The simulated rank: ranks below `head` (a power of two, or 0) are dealt out in turn,
+    the others share with neighbours.
+    """
     return rank & ((head >> fold) - _ONE) if rank < head else rank >> fold
 
 

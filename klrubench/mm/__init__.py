@@ -16,6 +16,6 @@ from klrubench.mm.two_rates import TwoRates
 from klrubench.mm.vmscan import Kswapd
 
 __all__ = [
-    "PGHOT_DEFAULTS", "PGHOT_VERSIONS", "Chmu", "Ibs", "Kpromoted", "Kscand", "Kswapd", "MemcgTimers", "NumaBalancing", "Pghot", "TwoRates", "damon", "mglru",
-    "page_idle", "pghot_engine", "promote_pages", "set_residents",
+    "PGHOT_DEFAULTS", "PGHOT_VERSIONS", "Chmu", "Ibs", "Kpromoted", "Kscand", "Kswapd", "MemcgTimers", "NumaBalancing",
+    "Pghot", "TwoRates", "damon", "mglru", "page_idle", "pghot_engine", "promote_pages", "set_residents",
 ]  # fmt: skip

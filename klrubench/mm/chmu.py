@@ -1,13 +1,15 @@
 """CHMU: the hotness monitoring unit of a CXL memory device, its counters, its hotlist, and the thread that reads it.
 
-Sources: CXL 3.2 (hotness monitoring unit), 20241121101845.1815660-1-Jonathan.Cameron@huawei.com (perf driver), 20250612155724.1887266-3 (QEMU model).
-The device counts requests by unit of its address space. Epoch mode: at the end of each epoch units at or over the threshold go on the hotlist, in the
-order of the table, and all counters are freed. Always-on mode: a unit goes on the hotlist when its count reaches the threshold, and its counter is freed.
-The hotlist is a ring; what finds it full is lost. The specification leaves the counters to the device; here they are a table of 8 ways a set, as many sets
-as the largest power of two allows, unit modulo sets. A unit without a counter takes a free one of its set, else replaces the one with the least count: "least" starts at 1, "inherit"
-goes on from the count it threw out (space saving), "never" leaves newcomers uncounted.
-Requests are the touches that miss the CPU cache. Not modelled: writebacks and prefetches that reach the device, units under 4 KiB (under a mapping, for 2 MiB
-ones), the range bitmap, fill-level interrupts, a device interleaved with others.
+Sources: CXL 3.2 (hotness monitoring unit), 20241121101845.1815660-1-Jonathan.Cameron@huawei.com (perf driver),
+20250612155724.1887266-3 (QEMU model). The device counts requests by unit of its address space. Epoch mode: at the end
+of each epoch units at or over the threshold go on the hotlist, in the order of the table, and all counters are freed.
+Always-on mode: a unit goes on the hotlist when its count reaches the threshold, and its counter is freed. The hotlist
+is a ring; what finds it full is lost. The specification leaves the counters to the device; here they are a table of 8
+ways a set, as many sets as the largest power of two allows, unit modulo sets. A unit without a counter takes a free one
+of its set, else replaces the one with the least count: "least" starts at 1, "inherit" goes on from the count it threw
+out (space saving), "never" leaves newcomers uncounted. Requests are the touches that miss the CPU cache. Not modelled:
+writebacks and prefetches that reach the device, units under 4 KiB (under a mapping, for 2 MiB ones), the range bitmap,
+fill-level interrupts, a device interleaved with others.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from klrubench.mm.table import mm_at
 if TYPE_CHECKING:
     from klrubench.mm.state import Mm
     from klrubench.simulate import System
+    from klrubench.simulate.taps import Consume
 
 WAYS = 8
 HOTLIST_MOST = 65_535
@@ -41,12 +44,13 @@ FREE_COUNTER = NO_UNIT << TAG_SHIFT
 
 # i64 settings and counters of a device
 (
-    NODE, FIRST, HUGE_FIRST, SHIFT, SET_MASK, THRESHOLD, COUNT_MOST, ALWAYS_ON, VICTIM, KIND, EVERY, SEEN, LISTED, LOST, EVICTED, UNCOUNTED, DEVICE_WORDS,
+    NODE, FIRST, HUGE_FIRST, SHIFT, SET_MASK, THRESHOLD, COUNT_MOST, ALWAYS_ON, VICTIM, KIND, EVERY, SEEN, LISTED, LOST,
+    EVICTED, UNCOUNTED, DEVICE_WORDS,
 ) = range(17)  # fmt: skip
 
 
 @njit_inline
-def unit_of(frame, first, huge_first, shift):
+def unit_of(frame: int, first: int, huge_first: int, shift: int) -> int:
     """The unit of a frame of this device; 2 MiB frames have numbers of their own."""
     if frame >= huge_first:
         return HUGE_UNIT | ((frame - huge_first) >> max(0, shift - TABLE_SHIFT))
@@ -54,7 +58,7 @@ def unit_of(frame, first, huge_first, shift):
 
 
 @njit_inline
-def put_on_hotlist(d, hotlist, entry):
+def put_on_hotlist(d: np.ndarray, hotlist: np.ndarray, entry: int) -> None:
     """Add an entry (count << 32 | unit) to the ring; lost if that is full."""
     if d[LISTED] == len(hotlist):
         d[LOST] += 1
@@ -64,7 +68,7 @@ def put_on_hotlist(d, hotlist, entry):
 
 
 @njit_inline
-def find_counter(table, first, unit):
+def find_counter(table: np.ndarray, first: int, unit: np.uint64) -> int:
     """The unit's counter among the ways from `first` on, else the one with the least count (a free one counts 0)."""
     least, least_count = first, table[first] & np.uint64(COUNT_MASK)
     for way in range(first, first + WAYS):
@@ -78,7 +82,7 @@ def find_counter(table, first, unit):
 
 
 @njit_inline
-def take_over(d, entry, unit, victim):
+def take_over(d: np.ndarray, entry: np.uint64, unit: np.uint64, victim: int) -> np.uint64:
     """What the counter `entry` of another unit becomes for this one; unchanged if newcomers are not counted."""
     if entry != np.uint64(FREE_COUNTER):
         if victim == NEVER:
@@ -91,7 +95,9 @@ def take_over(d, entry, unit, victim):
 
 
 @njit
-def _count_requests(address, words, base, d, table, hotlist):
+def _count_requests(
+    address: int, words: np.ndarray, base: int, d: np.ndarray, table: np.ndarray, hotlist: np.ndarray
+) -> None:
     mm = mm_at(address)
     node, first, huge_first, shift = np.uint8(d[NODE]), d[FIRST], d[HUGE_FIRST], d[SHIFT]
     kind, every, seen, victim, always_on, set_mask = (
@@ -131,7 +137,7 @@ def _count_requests(address, words, base, d, table, hotlist):
 
 
 @njit
-def _end_epoch(d, table, hotlist):
+def _end_epoch(d: np.ndarray, table: np.ndarray, hotlist: np.ndarray) -> None:
     threshold = np.uint64(d[THRESHOLD])
     for way in range(len(table)):
         entry = table[way]
@@ -142,7 +148,7 @@ def _end_epoch(d, table, hotlist):
 
 
 @njit
-def _pages_of(address, d, units, out):
+def _pages_of(address: int, d: np.ndarray, units: np.ndarray, out: np.ndarray) -> int:
     mm = mm_at(address)
     n = 0
     for k in range(len(units)):
@@ -166,14 +172,15 @@ class Device:
     """The unit of one memory device: counters and hotlist of a node.
 
     Args:
-        node: whose requests are counted. unit_bytes: power of two from 4 KiB. threshold: count (after down-sampling) that makes a unit hot.
+        node: whose requests are counted. unit_bytes: power of two from 4 KiB. threshold: count (after down-sampling)
+            that makes a unit hot.
         mode, replace, requests: one of MODES, REPLACE, REQUESTS. counters, hotlist: at the scale of the run.
         width: bits of a counter, at which it stays. every: count one request in so many (a power of two).
     """
 
     def __init__(
-        self, mm: Mm, node: int, unit_bytes: int, threshold: int, mode: str, counters: int, hotlist: int, replace: str = "least",
-        requests: str = "all", width: int = 16, every: int = 1,
+        self, mm: Mm, node: int, unit_bytes: int, threshold: int, mode: str, counters: int, hotlist: int,
+        replace: str = "least", requests: str = "all", width: int = 16, every: int = 1,
     ) -> None:  # fmt: skip
         self.mm, sets = mm, 1 << max(0, (counters // WAYS).bit_length() - 1)
         self.words = d = np.zeros(DEVICE_WORDS, np.int64)
@@ -190,8 +197,14 @@ class Device:
         """Requests among stream words of a tenant whose first page is `base`."""
         _count_requests(self.mm.address, words, base, self.words, self.table, self.hotlist)
 
+    def counting(self, base: int) -> Consume:
+        """What lets the device see the requests of a tenant whose first page is `base`."""
+        return lambda words, _first: self.count(words, base)
+
     def end_epoch(self) -> None:
-        """The end of an epoch: list the units at or over the threshold, free all counters (nothing in always-on mode)."""
+        """The end of an epoch: list the units at or over the threshold, free all counters
+        (nothing in always-on mode).
+        """
         if not self.words[ALWAYS_ON]:
             _end_epoch(self.words, self.table, self.hotlist)
 
@@ -218,12 +231,13 @@ class Chmu:
     """
 
     def __init__(
-        self, store: Any = None, mode: str = "epoch", period_ms: int = 1000, counters: int = 1 << 16, hotlist: int = HOTLIST_MOST,
-        unit_bytes: int = PAGE_BYTES, threshold: int = 8, replace: str = "least", requests: str = "all", width: int = 16, every: int = 1,
+        self, store: Any = None, mode: str = "epoch", period_ms: int = 1000, counters: int = 1 << 16,
+        hotlist: int = HOTLIST_MOST, unit_bytes: int = PAGE_BYTES, threshold: int = 8, replace: str = "least",
+        requests: str = "all", width: int = 16, every: int = 1,
     ) -> None:  # fmt: skip
         self.store, self.period_ms, self.counters, self.hotlist = store, period_ms, counters, hotlist
-        self.unit = {"unit_bytes": unit_bytes, "threshold": threshold, "mode": mode}
-        self.table = {"replace": replace, "requests": requests, "width": width, "every": every}
+        self.unit: dict[str, Any] = {"unit_bytes": unit_bytes, "threshold": threshold, "mode": mode}
+        self.table: dict[str, Any] = {"replace": replace, "requests": requests, "width": width, "every": every}
         self.metadata_bytes = self.read = 0
 
     def attach(self, system: System) -> None:
@@ -233,13 +247,11 @@ class Chmu:
         hotlist = system.scaled(self.hotlist, "hotlist")
         self.devices = [
             Device(mm, node, counters=counters, hotlist=hotlist, **self.unit, **self.table)
-            for node in system.machine.lower_nodes  # type: ignore[arg-type]
+            for node in system.machine.lower_nodes
         ]
         for tenant in system.tenants:
             for device in self.devices:
-                system.tap(
-                    tenant, lambda words, _first, device=device, base=tenant.first_page: device.count(words, base)
-                )
+                system.tap(tenant, device.counting(tenant.first_page))
         self.thread = system.daemon("chmu", self.run, parked=True)
         system.every_ms(self.period_ms, self.tick)
 
@@ -272,9 +284,11 @@ class Chmu:
             yield
 
     def bound(self) -> dict[str, float]:
-        """Shares of hot units lost to a full hotlist, and of counted requests that threw out a counter or found none."""
+        """Shares of hot units lost to a full hotlist, and of counted requests that threw out a counter or found
+        none.
+        """
         sums = np.sum([device.words for device in self.devices], axis=0)
-        listed, counted = self.read + int(sums[LOST]), int(sums[SEEN]) // self.table["every"]  # type: ignore[operator]
+        listed, counted = self.read + int(sums[LOST]), int(sums[SEEN]) // self.table["every"]
         return {
             "hotlist": int(sums[LOST]) / listed if listed else 0.0,
             "hotness counters": int(sums[EVICTED] + sums[UNCOUNTED]) / counted if counted else 0.0,

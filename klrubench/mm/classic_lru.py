@@ -1,12 +1,15 @@
-"""The classic LRU: an active and an inactive list of anonymous and of file folios, as reclaim uses them where MGLRU is switched off.
+"""The classic LRU: an active and an inactive list of anonymous and of file folios,
+as reclaim uses them where MGLRU is switched off.
 
-Sources: shrink_lruvec, shrink_active_list, shrink_inactive_list, inactive_is_low, folio_check_references (mm/vmscan.c, 6.x). A folio
-that is faulted in starts on the inactive list. Anonymous and file lists are scanned alike, by size >> priority (no refaults
-exist that would tip the balance); the active list only where the inactive one is low. Not modelled: executable file mappings,
-which stay active when referenced.
+Sources: shrink_lruvec, shrink_active_list, shrink_inactive_list, inactive_is_low, folio_check_references (mm/vmscan.c,
+6.x). A folio that is faulted in starts on the inactive list. Anonymous and file lists are scanned alike, by size >>
+priority (no refaults exist that would tip the balance); the active list only where the inactive one is low. Not
+modelled: executable file mappings, which stay active when referenced.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,19 +19,25 @@ from klrubench.mm.demotion import demote, next_demotion_node
 from klrubench.mm.lru import ACTIVE_LIST, INACTIVE_LIST, folio_nr_pages, list_head, lru_add, lru_isolate
 from klrubench.mm.state import DEMOTE_FAIL, NR_PAGES, PAGES_EACH, PGREFILL
 
+if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
+    from klrubench.mm.state import Mm
+
 SWAP_CLUSTER_MAX = 32  # pages of a list at a time
 PAGES_PER_GIB = 1 << 18
 
 
 @njit_inline
-def list_pages(mm, lruvec, which, file):
+def list_pages(mm: Mm, lruvec: int, which: int, file: int) -> int:
     """Pages on a list."""
     return mm.lru[lruvec, NR_PAGES + 2 * which + file]
 
 
 @njit_inline
-def inactive_is_low(mm, lruvec, file):
-    """Whether the active list has to give: inactive * sqrt(10 * GiB) < active, both lists' full size in whole GiB; ratio 1 below 1 GiB."""
+def inactive_is_low(mm: Mm, lruvec: int, file: int) -> bool:
+    """Whether the active list has to give: inactive * sqrt(10 * GiB) < active, both lists' full size in whole GiB;
+    ratio 1 below 1 GiB.
+    """
     inactive, active = list_pages(mm, lruvec, INACTIVE_LIST, file), list_pages(mm, lruvec, ACTIVE_LIST, file)
     gib = (inactive + active) * max(np.int64(1), mm.setting[PAGES_EACH]) // PAGES_PER_GIB
     ratio = np.int64(np.sqrt(10.0 * gib)) if gib else np.int64(1)
@@ -36,8 +45,10 @@ def inactive_is_low(mm, lruvec, file):
 
 
 @njit_inline
-def rmap_referenced(mm, page):
-    """folio_referenced: test and clear the accessed bit, and what idle page tracking has saved of it; no look-around."""
+def rmap_referenced(mm: Mm, page: int) -> bool:
+    """folio_referenced: test and clear the accessed bit, and what idle page tracking has saved of it;
+    no look-around.
+    """
     young = mm.pte[page] & np.uint8(ACCESSED) or mm.folio[page] & np.uint8(YOUNG)
     if young:
         mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
@@ -46,8 +57,10 @@ def rmap_referenced(mm, page):
 
 
 @njit_inline
-def shrink_active_list(mm, lruvec, file, pages):
-    """Move folios from the tail of the active list to the inactive one, referenced or not (the bit is cleared); folios examined."""
+def shrink_active_list(mm: Mm, lruvec: int, file: int, pages: int) -> Int:
+    """Move folios from the tail of the active list to the inactive one, referenced or not (the bit is cleared);
+    folios examined.
+    """
     head, examined = list_head(mm, lruvec, ACTIVE_LIST, file), np.int64(0)
     while pages > 0 and mm.lru_prev[head] != head:
         page = np.int64(mm.lru_prev[head])
@@ -61,8 +74,11 @@ def shrink_active_list(mm, lruvec, file, pages):
 
 
 @njit_inline
-def keeps_classic(mm, page):
-    """folio_check_references of an inactive folio: True if it stays. Young once: keep and mark; marked before: activate."""
+def keeps_classic(mm: Mm, page: int) -> bool:
+    """folio_check_references of an inactive folio: True if it stays.
+
+    Young once: keep and mark; marked before: activate.
+    """
     young, flags = rmap_referenced(mm, page), mm.folio[page]
     mm.folio[page] &= np.uint8(0xFF ^ REFERENCED)
     if not young:
@@ -74,8 +90,12 @@ def keeps_classic(mm, page):
 
 
 @njit_inline
-def shrink_inactive_list(mm, lruvec, file, node, preferred, pages, fold):
-    """Demote folios from the tail of the inactive list that are not referenced; (folios examined, pages demoted, no room was left)."""
+def shrink_inactive_list(
+    mm: Mm, lruvec: int, file: int, node: int, preferred: int, pages: int, fold: int
+) -> tuple[Int, Int, bool]:
+    """Demote folios from the tail of the inactive list that are not referenced;
+    (folios examined, pages demoted, no room was left).
+    """
     head, examined, demoted = list_head(mm, lruvec, INACTIVE_LIST, file), np.int64(0), np.int64(0)
     while pages > 0 and mm.lru_prev[head] != head:
         page = np.int64(mm.lru_prev[head])
@@ -94,14 +114,18 @@ def shrink_inactive_list(mm, lruvec, file, node, preferred, pages, fold):
 
 
 @njit_inline
-def scan_target(mm, lruvec, which, file, priority, fold):
+def scan_target(mm: Mm, lruvec: int, which: int, file: int, priority: int, fold: int) -> int:
     """Pages of a list to be scanned in a round: its full size >> priority, at scale."""
     return -(-(list_pages(mm, lruvec, which, file) * fold >> priority) // fold)
 
 
 @njit_inline
-def shrink_classic(mm, lruvec, node, priority, wanted, examine, fold):
-    """One round of classic reclaim on a lruvec, at most about `examine` folios; (inactive folios examined, pages demoted)."""
+def shrink_classic(
+    mm: Mm, lruvec: int, node: int, priority: int, wanted: int, examine: int, fold: int
+) -> tuple[Int, Int]:
+    """One round of classic reclaim on a lruvec, at most about `examine` folios;
+    (inactive folios examined, pages demoted).
+    """
     cluster = max(np.int64(1), np.int64(SWAP_CLUSTER_MAX // fold))
     preferred = next_demotion_node(mm, node)
     examined = demoted = refilled = np.int64(0)

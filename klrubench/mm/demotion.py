@@ -1,9 +1,9 @@
 """Where reclaim demotes to: the preferred nodes of the next lower tier, and what is left when they are full.
 
-Sources: establish_demotion_targets, next_demotion_node (mm/memory-tiers.c), demote_folio_list, alloc_migrate_folio (mm/vmscan.c).
-The first try asks the preferred node alone and wakes its kswapd below the low watermark (4 KiB folios only: the allocation of a large
-one carries no reclaim flag), so that a middle tier makes room in its turn; the second asks all lower tiers, nearest first. Neither
-reclaims itself. What finds no room stays where it is: there is no swap.
+Sources: establish_demotion_targets, next_demotion_node (mm/memory-tiers.c), demote_folio_list, alloc_migrate_folio
+(mm/vmscan.c). The first try asks the preferred node alone and wakes its kswapd below the low watermark (4 KiB folios
+only: the allocation of a large one carries no reclaim flag), so that a middle tier makes room in its turn; the second
+asks all lower tiers, nearest first. Neither reclaims itself. What finds no room stays where it is: there is no swap.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from klrubench.mm.state import (
 )
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
+    from klrubench.mm.state import Mm
     from klrubench.simulate import System
 
 NODE_BITS = 4  # a list of nodes is packed into one word, nearest first: node + 1 in each four bits
@@ -59,7 +61,7 @@ def packed(nodes: list[int]) -> int:
 
 
 @njit_inline
-def next_demotion_node(mm, source):
+def next_demotion_node(mm: Mm, source: int) -> int:
     """The node that a batch is to be demoted to: one of the preferred ones, at random where several are as near."""
     nodes, n = mm.node[source, DEMOTION_PREFERRED], 0
     while nodes >> NODE_BITS * n:
@@ -72,13 +74,13 @@ def next_demotion_node(mm, source):
 
 
 @njit_inline
-def has_room(mm, node, pages, mark):
+def has_room(mm: Mm, node: int, pages: int, mark: int) -> bool:
     """Whether a node keeps a watermark after an allocation."""
     return mm.node[node, FREE] >= pages and mm.node[node, FREE] - pages >= mm.node[node, mark]
 
 
 @njit_inline
-def alloc_migrate_node(mm, source, preferred, pages):
+def alloc_migrate_node(mm: Mm, source: int, preferred: int, pages: int) -> Int:
     """The node on which a demoted folio finds room, or -1."""
     if has_room(mm, preferred, pages, WMARK_LOW):
         return preferred
@@ -99,7 +101,7 @@ def alloc_migrate_node(mm, source, preferred, pages):
 
 
 @njit_inline
-def demote(mm, page, source, preferred, fold):
+def demote(mm: Mm, page: int, source: int, preferred: int, fold: int) -> Int:
     """Move an isolated victim of reclaim down; returns the 4 KiB pages demoted (0: put back, no room anywhere)."""
     node = alloc_migrate_node(mm, source, preferred, folio_nr_pages(mm, page))
     if node >= 0:

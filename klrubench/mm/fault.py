@@ -1,12 +1,12 @@
-"""The contract between the access loop and the compiled fault handlers of mm/: one signature, memory reached by address.
+"""The contract between the access loop and the compiled fault handlers of mm/: one signature,
+memory reached by address.
 
-A handler is `int64 handler(int64 context, int64 page, int64 now_ps)`; it returns the stall in picoseconds of the tenant's clock. The
-loop itself clears the trap and serves the touch. A context is an i64 array: the addresses of `Mm`, then whatever the handler owns.
+A handler is `int64 handler(int64 context, int64 page, int64 now_ps)`; it returns the stall in picoseconds of the
+tenant's clock. The loop itself clears the trap and serves the touch. A context is an i64 array: the addresses of `Mm`,
+then whatever the handler owns.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numba import types
@@ -24,6 +24,6 @@ def fault_context(mm: Mm, own: list[np.ndarray]) -> np.ndarray:
 
 
 @cfunc(SIGNATURE)
-def no_fault(context: Any, page: Any, now_ps: Any) -> Any:
+def no_fault(context: int, page: int, now_ps: int) -> int:
     """The handler of runs in which nothing is ever marked: a trap costs nothing and is cleared."""
     return 0

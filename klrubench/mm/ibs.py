@@ -1,10 +1,13 @@
-"""IBS: instruction-based samples of AMD CPUs as a source of hotness, by interrupt, a ring a CPU, and a worker that empties it.
+"""IBS: instruction-based samples of AMD CPUs as a source of hotness, by interrupt, a ring a CPU,
+and a worker that empties it.
 
-Source: the IBS driver of the pghot series v1-v5 (arch/x86/mm/ibs.c; 20250910144653.212066-1-bharata@amd.com): op sampling with the L3-miss
-filter, user mode, each sample an interrupt that stores frame, time and the CPU's node in a ring of 150 and queues work on that CPU.
-Each op has the same chance to be sampled, so a touch that misses the CPU cache has it too, on either tier; samples of the top tier cost their interrupt
-and are dropped by the record. Samples are taken into the records each 10 ms of virtual time; within such a step rings fill and are emptied once a
-`drain_ms`. Not modelled: skid and lost tags, kernel-mode samples, the worker's place on the sampled CPU (it runs like any kernel thread).
+Source: the IBS driver of the pghot series v1-v5 (arch/x86/mm/ibs.c; 20250910144653.212066-1-bharata@amd.com): op
+sampling with the L3-miss filter, user mode, each sample an interrupt that stores frame, time and the CPU's node in a
+ring of 150 and queues work on that CPU. Each op has the same chance to be sampled, so a touch that misses the CPU cache
+has it too, on either tier; samples of the top tier cost their interrupt and are dropped by the record. Samples are
+taken into the records each 10 ms of virtual time; within such a step rings fill and are emptied once a `drain_ms`. Not
+modelled: skid and lost tags, kernel-mode samples, the worker's place on the sampled CPU
+(it runs like any kernel thread).
 """
 
 from __future__ import annotations

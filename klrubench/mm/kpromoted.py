@@ -1,7 +1,8 @@
 """kpromoted: the thread that pops pghot's heap and migrates, 1024 records a wake, every 20 ms plus its work.
 
-Source: pghot RFC v2, 20250910144653.212066-1-bharata@amd.com (one thread for each top-tier node with CPUs). Whatever is popped is
-forgotten, promoted or not. An empty heap lets the thread sleep through wakes that would find nothing; it comes back on its own grid.
+Source: pghot RFC v2, 20250910144653.212066-1-bharata@amd.com (one thread for each top-tier node with CPUs). Whatever is
+popped is forgotten, promoted or not. An empty heap lets the thread sleep through wakes that would find nothing;
+it comes back on its own grid.
 """
 
 from __future__ import annotations

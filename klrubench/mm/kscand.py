@@ -1,11 +1,13 @@
-"""kscand (kmmscand): a thread that scans address spaces for accessed PTEs of slow pages, and a thread that promotes what it lists.
+"""kscand (kmmscand): a thread that scans address spaces for accessed PTEs of slow pages,
+and a thread that promotes what it lists.
 
-Sources: RFC V3 "mm: slowtier page promotion based on PTE A bit", 20250814153307.1553061-1-raghavendra.kt@amd.com (thread, periods, sizes, target
-node, failure ratio). No PMD is passed over and pages of the top tier are scanned too, for the choice of the target node. `as_posted` keeps three
-things of the posted code that its text does not intend, found by reading it: a scan covers whole VMAs, whatever the scan size, and the one after
-the last VMA none; PG_young, set by the scan, is not cleared by it, so that a page once accessed is listed until reclaim clears the flag; a page
-not yet marked idle counts as accessed.
-Not modelled: try-lock misses, the split of huge page tables by the walk, exit of an address space while its pages wait.
+Sources: RFC V3 "mm: slowtier page promotion based on PTE A bit", 20250814153307.1553061-1-raghavendra.kt@amd.com
+(thread, periods, sizes, target node, failure ratio). No PMD is passed over and pages of the top tier are scanned too,
+for the choice of the target node. `as_posted` keeps three things of the posted code that its text does not intend,
+found by reading it: a scan covers whole VMAs, whatever the scan size, and the one after the last VMA none; PG_young,
+set by the scan, is not cleared by it, so that a page once accessed is listed until reclaim clears the flag; a page not
+yet marked idle counts as accessed. Not modelled: try-lock misses, the split of huge page tables by the walk,
+exit of an address space while its pages wait.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from klrubench.mm.state import MAX_NR_GENS, MAX_SEQ, TIER, VMA_END, VMA_MEMCG, V
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.mm.state import Mm
     from klrubench.simulate import System, Tenant
 
@@ -40,7 +43,17 @@ SLICE_PS = 10_000_000_000  # promotions before others may run: one quantum
 
 
 @njit
-def _scan_ptes(address, memcg, first, budget, sighted, wanted, posted, nodes, out):
+def _scan_ptes(
+    address: int,
+    memcg: int,
+    first: int,
+    budget: int,
+    sighted: np.ndarray,
+    wanted: int,
+    posted: bool,
+    nodes: np.ndarray,
+    out: np.ndarray,
+) -> tuple[Int, Int, Int]:
     mm = mm_at(address)
     listed = visited = np.int64(0)
     for v in range(len(mm.vma)):
@@ -75,12 +88,22 @@ def _scan_ptes(address, memcg, first, budget, sighted, wanted, posted, nodes, ou
 
 
 def scan_ptes(
-    mm: Mm, memcg: Any, first: Any, budget: Any, sighted: Any, wanted: Any, posted: Any, nodes: Any, out: Any
-) -> Any:
-    """Visit the PTEs of an address space from id `first` on, `budget` pages of 4 KiB; returns (next id or -1 at the end, visited, listed).
+    mm: Mm,
+    memcg: int,
+    first: int,
+    budget: int,
+    sighted: np.ndarray,
+    wanted: int,
+    posted: bool,
+    nodes: np.ndarray,
+    out: np.ndarray,
+) -> tuple[int, int, int]:
+    """Visit the PTEs of an address space from id `first` on, `budget` pages of 4 KiB; returns
+    (next id or -1 at the end, visited, listed).
 
     Args:
-        sighted: u8 a page, scans in a row that found it accessed. wanted: of them before a slow page is written to `out` (u32).
+        sighted: u8 a page, scans in a row that found it accessed. wanted: of them before a slow page is written to
+            `out` (u32).
         posted: PG_young, PG_referenced and a missing PG_idle count as accesses too.
         nodes: i64 [nodes, 2], added to: pages scanned, pages accessed.
     """
@@ -88,7 +111,7 @@ def scan_ptes(
 
 
 @njit_inline
-def is_hot(mm, page):
+def is_hot(mm: Mm, page: int) -> bool:
     """is_hot_page: on one of the two youngest generations (classic: on the active list)."""
     generation = np.int64(mm.folio[page] & np.uint8(GEN_MASK)) - 1
     if generation < 0 or is_classic(mm):
@@ -98,7 +121,9 @@ def is_hot(mm, page):
 
 
 @njit
-def _promote_listed(address, pages, target, fold, price):
+def _promote_listed(
+    address: int, pages: np.ndarray, target: int, fold: int, price: np.ndarray
+) -> tuple[Int, Int, Int, Int]:
     mm = mm_at(address)
     tried = folios = moved = refused = used = np.int64(0)
     while tried < len(pages) and used < price[2]:
@@ -115,10 +140,12 @@ def _promote_listed(address, pages, target, fold, price):
     return tried, folios, moved, refused
 
 
-def promote_listed(mm: Mm, pages: Any, target: Any, fold: Any, price: Any) -> Any:
-    """kmigrated: promote listed pages of the two youngest generations, each through the gate, until a slice of time is used.
+def promote_listed(mm: Mm, pages: np.ndarray, target: int, fold: int, price: np.ndarray) -> tuple[int, int, int, int]:
+    """kmigrated: promote listed pages of the two youngest generations, each through the gate,
+    until a slice of time is used.
 
-    price: i64 [3], ps a page tried, ps a page moved, ps of the slice. Returns (pages tried, folios, 4 KiB pages, refused by the gate).
+    price: i64 [3], ps a page tried, ps a page moved, ps of the slice. Returns
+    (pages tried, folios, 4 KiB pages, refused by the gate).
     """
     return _promote_listed(mm.address, pages, target, fold, price)
 
@@ -140,7 +167,9 @@ class MmSlot:
     failed_percent: int = 0
 
     def tune(self, useful: int, now_ms: float, bounds: tuple[int, int, int, int], backoff: bool) -> None:
-        """kscand_update_mmslot_info: the next scan's time and size, after one that found so many useful pages (full size)."""
+        """kscand_update_mmslot_info: the next scan's time and size, after one that found so many useful pages
+        (full size).
+        """
         before, useful = self.delta, (self.delta >> DECAY_SHIFT) + useful
         useful = useful if useful >= IGNORED_PAGES else 0
         if not before and not useful:
@@ -158,7 +187,9 @@ class MmSlot:
         self.next_ms, self.delta = now_ms + self.period_ms, useful
 
     def count(self, promoted: int, failed: int) -> None:
-        """update_mstat_ratio: the share of promotions that failed, old ones fading by a quarter each 1024 (full size)."""
+        """update_mstat_ratio: the share of promotions that failed, old ones fading by a quarter each 1024
+        (full size).
+        """
         self.since_ratio[0] += promoted
         self.since_ratio[1] += failed
         if sum(self.since_ratio) >= RATIO_EVERY:
@@ -178,8 +209,9 @@ class Kscand:
     """
 
     def __init__(
-        self, sightings: int = 2, period_ms: int = PERIOD_MS, size_mib: int = SIZE_MIB, sleep_ms: float = SLEEP_MS, variant: str = "clean",
-        backoff: bool = True, bounds: tuple[int, int, int, int] = (PERIOD_LEAST_MS, PERIOD_MOST_MS, SIZE_LEAST_MIB, SIZE_MOST_MIB),
+        self, sightings: int = 2, period_ms: int = PERIOD_MS, size_mib: int = SIZE_MIB, sleep_ms: float = SLEEP_MS,
+        variant: str = "clean", backoff: bool = True,
+        bounds: tuple[int, int, int, int] = (PERIOD_LEAST_MS, PERIOD_MOST_MS, SIZE_LEAST_MIB, SIZE_MOST_MIB),
     ) -> None:  # fmt: skip
         self.posted = variant == "as_posted"
         self.sightings, self.sleep_ms, self.backoff = 1 if self.posted else sightings, sleep_ms, backoff

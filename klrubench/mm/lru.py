@@ -1,10 +1,13 @@
 """LRU lists: where a folio lands, isolation, and the generation a page-table access gives it.
 
-Sources: lru_gen_add_folio / lru_gen_folio_seq (include/linux/mm_inline.h), folio_update_gen and folio_inc_gen (mm/vmscan.c),
-Linux 6.12 and 6.14+. Where lru_gen/enabled lacks 1 the lists are the classic two: generation 0 stands for inactive, 1 for active.
+Sources: lru_gen_add_folio / lru_gen_folio_seq (include/linux/mm_inline.h), folio_update_gen and folio_inc_gen
+(mm/vmscan.c), Linux 6.12 and 6.14+. Where lru_gen/enabled lacks 1 the lists are the classic two:
+generation 0 stands for inactive, 1 for active.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,33 +26,37 @@ from klrubench.mm.state import (
     VMA_ORDER,
 )  # fmt: skip
 
+if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
+    from klrubench.mm.state import Mm
+
 
 @njit_inline
-def vma_of(mm, page):
+def vma_of(mm: Mm, page: int) -> np.int64:
     """Index of the VMA that holds a page."""
     return np.int64(mm.block_vma[page >> TABLE_SHIFT])
 
 
 @njit_inline
-def folio_nr_pages(mm, page):
+def folio_nr_pages(mm: Mm, page: int) -> np.int64:
     """4 KiB pages of the folio behind a leaf: 1 or 512."""
     return np.int64(1) << mm.vma[vma_of(mm, page), VMA_ORDER]
 
 
 @njit_inline
-def folio_lruvec(mm, page):
+def folio_lruvec(mm: Mm, page: int) -> Int:
     """Row of `lru` of the folio's (memcg, node)."""
     return mm.vma[vma_of(mm, page), VMA_MEMCG] * len(mm.node) + np.int64(mm.pte[page] & np.uint8(NODE_MASK))
 
 
 @njit_inline
-def list_head(mm, lruvec, generation, file):
+def list_head(mm: Mm, lruvec: int, generation: int, file: int) -> int:
     """Index of the head of a list in the link arrays."""
     return len(mm.pte) + (lruvec * MAX_NR_GENS + generation) * 2 + file
 
 
 @njit_inline
-def list_del(mm, page):
+def list_del(mm: Mm, page: int) -> None:
     """Unlink a folio."""
     before, after = mm.lru_prev[page], mm.lru_next[page]
     mm.lru_next[before], mm.lru_prev[after] = after, before
@@ -57,7 +64,7 @@ def list_del(mm, page):
 
 
 @njit_inline
-def list_add(mm, page, head, tail):
+def list_add(mm: Mm, page: int, head: int, tail: int) -> None:
     """Link a folio at the head (young end) or the tail (evicted next) of a list."""
     before = mm.lru_prev[head] if tail else head
     after = mm.lru_next[before]
@@ -66,7 +73,7 @@ def list_add(mm, page, head, tail):
 
 
 @njit_inline
-def folio_seq(mm, lruvec, file, flags, rotated):
+def folio_seq(mm: Mm, lruvec: int, file: int, flags: np.uint8, rotated: bool) -> int:
     """The generation (sequence number) in which a folio lands when it is added to a lruvec."""
     top, low = mm.lru[lruvec, MAX_SEQ], mm.lru[lruvec, MIN_SEQ_ANON + file]
     active, workingset = flags & np.uint8(ACTIVE), flags & np.uint8(WORKINGSET)
@@ -89,13 +96,13 @@ INACTIVE_LIST, ACTIVE_LIST = 0, 1
 
 
 @njit_inline
-def is_classic(mm):
+def is_classic(mm: Mm) -> bool:
     """Whether the kernel runs with the classic two lists."""
     return mm.setting[LRU_GEN_LACKS] & LRU_GEN_CORE != 0
 
 
 @njit_inline
-def landing_list(mm, lruvec, file, flags, rotated):
+def landing_list(mm: Mm, lruvec: int, file: int, flags: np.uint8, rotated: bool) -> Int:
     """The list on which a folio lands: a generation, or the classic active or inactive list."""
     if is_classic(mm):
         return np.int64(ACTIVE_LIST if flags & np.uint8(ACTIVE) else INACTIVE_LIST)
@@ -103,7 +110,7 @@ def landing_list(mm, lruvec, file, flags, rotated):
 
 
 @njit_inline
-def lru_add(mm, page, rotated):
+def lru_add(mm: Mm, page: int, rotated: bool) -> None:
     """Put an isolated folio on the lists of its lruvec."""
     lruvec, file = folio_lruvec(mm, page), mm.vma[vma_of(mm, page), VMA_FILE]
     flags = mm.folio[page]
@@ -114,8 +121,10 @@ def lru_add(mm, page, rotated):
 
 
 @njit_inline
-def lru_isolate(mm, page, reclaiming):
-    """Take a folio off its list; outside reclaim one of the two youngest generations leaves as active (classic: the active list always)."""
+def lru_isolate(mm: Mm, page: int, reclaiming: bool) -> bool:
+    """Take a folio off its list; outside reclaim one of the two youngest generations leaves as active
+    (classic: the active list always).
+    """
     flags = mm.folio[page]
     generation = np.int64(flags & np.uint8(GEN_MASK)) - 1
     if generation < 0:
@@ -134,7 +143,7 @@ def lru_isolate(mm, page, reclaiming):
 
 
 @njit_inline
-def set_generation(mm, page, lruvec, generation):
+def set_generation(mm: Mm, page: int, lruvec: int, generation: int) -> None:
     """Change the generation in the flags (the list follows lazily, at eviction); counters follow at once."""
     flags = mm.folio[page]
     old = np.int64(flags & np.uint8(GEN_MASK)) - 1
@@ -146,11 +155,11 @@ def set_generation(mm, page, lruvec, generation):
 
 
 @njit_inline
-def folio_update_gen(mm, page, lruvec):
+def folio_update_gen(mm: Mm, page: int, lruvec: int) -> int:
     """What a page-table access does to the generation; returns pages whose generation changed.
 
-    Up to 6.13 the first observation moves the folio to max_seq. From 6.14 the first only sets PG_referenced, the second sets
-    PG_workingset and moves it.
+    Up to 6.13 the first observation moves the folio to max_seq. From 6.14 the first only sets PG_referenced, the second
+    sets PG_workingset and moves it.
     """
     flags = mm.folio[page]
     if not flags & np.uint8(GEN_MASK):

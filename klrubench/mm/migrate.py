@@ -6,7 +6,7 @@ Not modelled: fragmentation (a 2 MiB folio needs 512 free pages of the node, not
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -43,6 +43,7 @@ from klrubench.mm.state import (
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.mm.state import Mm
     from klrubench.simulate import System
 
@@ -52,7 +53,7 @@ FLUSH_FOLIOS = 512  # folios a TLB flush of batched migration (migrate_pages bat
 
 
 @njit_inline
-def alloc_frame(mm, node, pages):
+def alloc_frame(mm: Mm, node: int, pages: int) -> np.int64:
     """Take a free frame of a node (4 KiB or 2 MiB); the caller has checked that `pages` are free."""
     first, top = (FIRST_FRAME, STACK_TOP) if pages == 1 else (FIRST_HUGE, HUGE_TOP)
     mm.node[node, FREE] -= pages
@@ -61,7 +62,7 @@ def alloc_frame(mm, node, pages):
 
 
 @njit_inline
-def free_frame(mm, node, frame, pages):
+def free_frame(mm: Mm, node: int, frame: int, pages: int) -> None:
     """Give a frame back; it is the next one handed out."""
     first, top = (FIRST_FRAME, STACK_TOP) if pages == 1 else (FIRST_HUGE, HUGE_TOP)
     mm.frame_stack[mm.node[node, first] + mm.node[node, top]] = frame
@@ -71,7 +72,7 @@ def free_frame(mm, node, frame, pages):
 
 
 @njit_inline
-def move_isolated(mm, page, target, fold):
+def move_isolated(mm: Mm, page: int, target: int, fold: int) -> bool:
     """Copy an isolated folio to another node and put it on the lists there; False if the node is out of frames."""
     pages = folio_nr_pages(mm, page)
     if mm.node[target, FREE] < pages:
@@ -93,7 +94,7 @@ def move_isolated(mm, page, target, fold):
 
 
 @njit_inline
-def count_promotion(mm, page, pages):
+def count_promotion(mm: Mm, page: int, pages: int) -> None:
     """Counters and instruments of a promotion that succeeded."""
     mm.stat[PGPROMOTE_SUCCESS] += pages
     mm.stat[PROMOTE_FOLIOS] += 1
@@ -106,11 +107,12 @@ def count_promotion(mm, page, pages):
 
 
 @njit_inline
-def gate_allows(mm, target, pages, fold):
-    """The destination must have high watermark + the folio free; a refusal wakes its kswapd only where the setting says so.
+def gate_allows(mm: Mm, target: int, pages: int, fold: int) -> bool:
+    """The destination must have high watermark + the folio free;
+    a refusal wakes its kswapd only where the setting says so.
 
-    A simulated 2 MiB leaf stands for 1/scale huge pages that come one by one: the gate asks for room for one of them above the
-    watermark, the move itself for room for the leaf.
+    A simulated 2 MiB leaf stands for 1/scale huge pages that come one by one: the gate asks for room for one of them
+    above the watermark, the move itself for room for the leaf.
     """
     free = mm.node[target, FREE]
     if free >= pages and free >= mm.node[target, WMARK_HIGH] + max(np.int64(1), pages // fold):
@@ -122,7 +124,7 @@ def gate_allows(mm, target, pages, fold):
 
 
 @njit_inline
-def promote(mm, page, target, fold):
+def promote(mm: Mm, page: int, target: int, fold: int) -> int:
     """Gate, isolate, move: returns the 4 KiB pages promoted (0 if refused)."""
     pages = folio_nr_pages(mm, page)
     if not gate_allows(mm, target, pages, fold):
@@ -137,7 +139,7 @@ def promote(mm, page, target, fold):
 
 
 @njit_inline
-def demote_isolated(mm, page, target, fold):
+def demote_isolated(mm: Mm, page: int, target: int, fold: int) -> int:
     """Move an isolated victim down; returns the 4 KiB pages demoted (0: put back)."""
     pages = folio_nr_pages(mm, page)
     if not move_isolated(mm, page, target, fold):
@@ -150,13 +152,13 @@ def demote_isolated(mm, page, target, fold):
 
 
 @njit_inline
-def is_toptier(mm, page):
+def is_toptier(mm: Mm, page: int) -> bool:
     """Whether a page lies on a node of the top tier."""
     return mm.node[np.int64(mm.pte[page] & np.uint8(NODE_MASK)), TIER] == 0
 
 
 @njit
-def _promote_many(address, pages, target, fold):
+def _promote_many(address: int, pages: np.ndarray, target: int, fold: int) -> tuple[Int, Int]:
     mm = mm_at(address)
     folios = moved = np.int64(0)
     for k in range(len(pages)):
@@ -166,7 +168,7 @@ def _promote_many(address, pages, target, fold):
     return folios, moved
 
 
-def promote_many(mm: Mm, pages: Any, target: Any, fold: Any) -> Any:
+def promote_many(mm: Mm, pages: np.ndarray, target: int, fold: int) -> tuple[int, int]:
     """Promote page ids of lower tiers, each through the gate; returns (folios, 4 KiB pages) promoted."""
     return _promote_many(mm.address, pages, target, fold)
 
@@ -183,8 +185,8 @@ def promote_pages(system: System, pages: np.ndarray, target: int) -> int:
 def slice_ps(system: System) -> int:
     """Work, in ps of simulated events, that a thread without a cap of its own does before others run.
 
-    Half of the time that kswapd needs to free what lies between two watermarks of the target: were it not to get its turn
-    by then, the gate would turn away what on a real machine finds room. From 1 to 10 ms, full size.
+    Half of the time that kswapd needs to free what lies between two watermarks of the target: were it not to get its
+    turn by then, the gate would turn away what on a real machine finds room. From 1 to 10 ms, full size.
     """
     mark = system.mm.node[system.default_target]
     refill = int(mark[WMARK_PROMO] - mark[WMARK_HIGH]) * system.cost_ps("kswapd_page")
@@ -197,7 +199,8 @@ def slice_ps(system: System) -> int:
 def set_residents(system: System, wanted: np.ndarray, charged: bool) -> None:
     """Make page ids `wanted` (hottest first) the residents of the top tier, without gate: what oracles do.
 
-    Free moves cost neither time nor bandwidth; charged ones are paid by the running thread like promotions and demotions.
+    Free moves cost neither time nor bandwidth; charged ones are paid by the running thread like promotions and
+    demotions.
     """
     mm, target = system.mm, system.default_target
     below = (
@@ -222,7 +225,7 @@ def set_residents(system: System, wanted: np.ndarray, charged: bool) -> None:
 
 
 @njit
-def _move_many(address, pages, target, fold, up):
+def _move_many(address: int, pages: np.ndarray, target: int, fold: int, up: bool) -> int:
     mm = mm_at(address)
     moved = 0
     for k in range(len(pages)):
@@ -243,6 +246,6 @@ def _move_many(address, pages, target, fold, up):
     return moved
 
 
-def move_many(mm: Mm, pages: Any, target: Any, fold: Any, up: Any) -> Any:
+def move_many(mm: Mm, pages: np.ndarray, target: int, fold: int, up: bool) -> int:
     """Move folios outside of any kernel path (oracles): no gate, no cost; returns 4 KiB pages moved."""
     return _move_many(mm.address, pages, target, fold, up)

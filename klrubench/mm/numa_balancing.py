@@ -1,18 +1,21 @@
-"""NUMA balancing hint faults: the fault, promotion in it, and the pace of scans. Modes 1 (normal), 2 (memory tiering) and 3 (both).
+"""NUMA balancing hint faults: the fault, promotion in it, and the pace of scans. Modes 1 (normal), 2
+(memory tiering) and 3 (both).
 
-Sources: task_tick_numa, do_numa_page, should_numa_migrate_memory, task_numa_fault, task_numa_placement (kernel/sched/fair.c, mm/memory.c,
-Linux 6.12); marking is in numa_scan.py, the scan period in numa_period.py.
+Sources: task_tick_numa, do_numa_page, should_numa_migrate_memory, task_numa_fault, task_numa_placement
+(kernel/sched/fair.c, mm/memory.c, Linux 6.12); marking is in numa_scan.py, the scan period in numa_period.py.
 
-With one node that has CPUs the rules of mode 1 come down to this. A lower-tier page is promoted at its second hint fault: at the first its
-last CPU and PID are not known, and from then on the last fault came from the node that the page should go to, whichever thread took it (a numa_group
-has no CPU faults on a memory-only node). Top-tier pages are marked too, stay where they are, and count as local; who had a page's last fault
-matters for the scan period alone. The threads of a tenant are equal: any of them is as likely to take a fault, and one scan period and one
-runtime stand for all. Not modelled: several nodes with CPUs, try-lock misses, the retry interval of task_numa_placement (1/16 period).
+With one node that has CPUs the rules of mode 1 come down to this. A lower-tier page is promoted at its second hint
+fault: at the first its last CPU and PID are not known, and from then on the last fault came from the node that the page
+should go to, whichever thread took it (a numa_group has no CPU faults on a memory-only node). Top-tier pages are marked
+too, stay where they are, and count as local; who had a page's last fault matters for the scan period alone. The threads
+of a tenant are equal: any of them is as likely to take a fault, and one scan period and one runtime stand for all. Not
+modelled: several nodes with CPUs, try-lock misses, the retry interval of task_numa_placement (1/16 period).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +51,8 @@ from klrubench.mm.state import (
 from klrubench.mm.table import N_ARRAYS, mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Flag
+    from klrubench.mm.state import Mm
     from klrubench.simulate import System
     from klrubench.simulate.tenant import Tenant
 
@@ -62,20 +67,21 @@ VIRTUAL_FACTOR = 8  # virtual budget of a scan: eight times its size
 
 # i64 of the handler: costs in ps of a thread, then a row a memcg
 FAULT_PS, PROMOTE_PS, HUGE_PS, FOLD, TARGET, SPENT_PS, MODE, DRAW, FIRST_MEMCG = range(9)
-# a row: threads; whether the next accounted fault closes a sweep, and when one did (ps); faults since, and those of the sweep closed
+# a row: threads; whether the next accounted fault closes a sweep, and when one did (ps); faults since,
+# and those of the sweep closed
 (M_THREADS, M_ARMED, M_CLOSED_PS, M_REMOTE, M_LOCAL, M_FAILED, M_PRIVATE, M_SHARED, M_SWEEP) = range(9)
 MEMCG_WORDS = M_SWEEP + 5
 
 
 @njit_inline
-def drawn_thread(own, threads):
+def drawn_thread(own: np.ndarray, threads: int) -> int:
     """Which of the equal threads takes this fault (PCG's multiplier; the upper bits are the random ones)."""
     own[DRAW] = own[DRAW] * np.int64(6364136223846793005) + np.int64(1442695040888963407)
     return ((own[DRAW] >> np.int64(33)) & np.int64(0x7FFFFFFF)) * threads >> np.int64(31)
 
 
 @njit_inline
-def account(own, row, now_ps, pages, local, private, failed):
+def account(own: np.ndarray, row: int, now_ps: int, pages: int, local: bool, private: bool, failed: bool) -> None:
     """task_numa_fault and task_numa_placement: the first accounted fault of a new sweep closes the one before."""
     if own[row + M_ARMED]:
         own[row + M_ARMED] = 0
@@ -90,8 +96,11 @@ def account(own, row, now_ps, pages, local, private, failed):
 
 
 @njit_inline
-def last_thread(mm, page, thread, threads):
-    """Swap the page's last faulting thread: (whether it had one, whether it was the same). Kept as thread + 1, 0 for none."""
+def last_thread(mm: Mm, page: int, thread: int, threads: int) -> tuple[Flag, Flag]:
+    """Swap the page's last faulting thread: (whether it had one, whether it was the same).
+
+    Kept as thread + 1, 0 for none.
+    """
     last = np.int64(mm.scan_ms[page])
     mm.scan_ms[page] = np.uint32(thread + 1)
     known = 0 < last <= threads
@@ -99,7 +108,7 @@ def last_thread(mm, page, thread, threads):
 
 
 @njit_inline
-def may_promote_hot(mm, own, rules, page, pages, now_ms):
+def may_promote_hot(mm: Mm, own: np.ndarray, rules: np.ndarray, page: int, pages: int, now_ms: int) -> bool:
     """Memory tiering: by the time since the page was marked; the field then holds the time of the fault."""
     latency = (now_ms - np.int64(mm.scan_ms[page])) & LATENCY_MASK
     mm.scan_ms[page] = np.uint32(now_ms & 0xFFFFFFFF)
@@ -107,7 +116,7 @@ def may_promote_hot(mm, own, rules, page, pages, now_ms):
 
 
 @njit_inline
-def lower_fault(mm, own, rules, row, page, now_ps, thread):
+def lower_fault(mm: Mm, own: np.ndarray, rules: np.ndarray, row: int, page: int, now_ps: int, thread: int) -> bool:
     """A fault on a lower-tier page; returns whether it was promoted."""
     pages, mode = folio_nr_pages(mm, page), own[MODE]
     if mode & TIERING:
@@ -128,8 +137,10 @@ def lower_fault(mm, own, rules, row, page, now_ps, thread):
 
 
 @njit_inline
-def top_fault(mm, own, row, page, node, now_ps, thread):
-    """A fault on a top-tier page, which only the normal mode marks: local, or on another node with CPUs, where it stays."""
+def top_fault(mm: Mm, own: np.ndarray, row: int, page: int, node: int, now_ps: int, thread: int) -> None:
+    """A fault on a top-tier page, which only the normal mode marks: local, or on another node with CPUs,
+    where it stays.
+    """
     known, same = last_thread(mm, page, thread, own[row + M_THREADS])
     local = node == own[TARGET]
     mm.stat[NUMA_HINT_FAULTS_LOCAL] += local
@@ -137,7 +148,7 @@ def top_fault(mm, own, row, page, node, now_ps, thread):
 
 
 @cfunc(SIGNATURE)
-def numa_hint_fault(context: Any, page: Any, now_ps: Any) -> Any:
+def numa_hint_fault(context: int, page: int, now_ps: int) -> int:
     """do_numa_page: who faulted, decision, promotion in the faulting thread."""
     c = array_i64(context, 3 * (N_ARRAYS + 3))
     mm = mm_at(context)
@@ -216,7 +227,7 @@ class NumaBalancing:
         self.context = fault_context(system.mm, [self.own, self.rules, self.areas])
         system.on_fault(numa_hint_fault, self.context, self.spent)
         for tenant in system.tenants:
-            system.daemon("task_numa_work", lambda s, t=tenant: self.scan(s, t), tenant=tenant, phase_ms=0)
+            system.daemon("task_numa_work", partial(self.scan, tenant=tenant), tenant=tenant, phase_ms=0)
 
     def spent(self) -> int:
         """Application CPU time spent in hint faults so far, ps (full size)."""
@@ -274,7 +285,9 @@ class NumaBalancing:
         return system.charge_tenant(tenant, mark_pte=updated, walk_pte=seen - updated, mark_flush_once=int(updated > 0))
 
     def pause_ms(self, period_ms: float, spent_ms: float, threads: int) -> float:
-        """Run time of each thread from one scan to the next: the period, but a thread that scanned waits longer than the others."""
+        """Run time of each thread from one scan to the next: the period,
+        but a thread that scanned waits longer than the others.
+        """
         own = period_ms + RUN_PER_SCAN * spent_ms + LOST_TICKS * 1000 / self.system.machine.hz
         return own if threads == 1 else max(period_ms, own / threads)
 
@@ -287,7 +300,8 @@ class NumaBalancing:
     def close_sweep(self, row: np.ndarray, period: ScanPeriod) -> bool:
         """task_numa_placement: let the sweep's faults change the period; True if it was doubled.
 
-        A doubling leaves the counts by place as they are, so a failed migration doubles the period at every later sweep as well.
+        A doubling leaves the counts by place as they are, so a failed migration doubles the period at every later sweep
+        as well.
         """
         sweep = row[M_SWEEP:].tolist()
         row[M_CLOSED_PS] = 0

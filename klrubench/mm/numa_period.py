@@ -1,6 +1,7 @@
 """The scan period of NUMA balancing: its bounds, and how the faults of a sweep change it.
 
-Sources: task_nr_scan_windows, task_scan_min, task_scan_max, update_task_scan_period, task_numa_placement (kernel/sched/fair.c, 6.12).
+Sources: task_nr_scan_windows, task_scan_min, task_scan_max, update_task_scan_period, task_numa_placement
+(kernel/sched/fair.c, 6.12).
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ SLOTS, THRESHOLD = 10, 7  # NUMA_PERIOD_SLOTS, NUMA_PERIOD_THRESHOLD
 
 @dataclass(frozen=True)
 class Faults:
-    """Accounted hint faults, pages: by place (`failed`: migrations that did not succeed), and by who had the page's last one."""
+    """Accounted hint faults, pages: by place (`failed`: migrations that did not succeed),
+    and by who had the page's last one.
+    """
 
     remote: int = 0
     local: int = 0
@@ -23,7 +26,9 @@ class Faults:
 
 
 def scan_bounds(rss_mb: int, size_mb: int, shortest_ms: int, longest_ms: int) -> tuple[int, int]:
-    """task_scan_min, task_scan_max in ms: a sweep of the resident set takes shortest .. longest, but a scan at least its floor (100 ms)."""
+    """task_scan_min, task_scan_max in ms: a sweep of the resident set takes shortest .. longest,
+    but a scan at least its floor (100 ms).
+    """
     windows = rss_mb // size_mb + 1  # text, stack and libraries make it a little more than the mapping
     floor = 1000 // (MAX_SCAN_WINDOW_MB // size_mb) if size_mb < MAX_SCAN_WINDOW_MB else 1000
     least = max(floor, shortest_ms // windows)
@@ -52,8 +57,8 @@ class ScanPeriod:
     def update(self, faults: Faults) -> bool:
         """A sweep's faults change the period; True if it was doubled, which pushes out the next scan too.
 
-        No local or shared fault, or any failed migration: twice as long. Mostly private, or mostly local: longer by a tenth of itself for each
-        tenth above seven (at least one). Else shorter by a tenth for each tenth below.
+        No local or shared fault, or any failed migration: twice as long. Mostly private, or mostly local: longer by a
+        tenth of itself for each tenth above seven (at least one). Else shorter by a tenth for each tenth below.
         """
         self._private, self._shared = self._private / 2 + faults.private, self._shared / 2 + faults.shared
         if faults.local + faults.shared == 0 or faults.failed:

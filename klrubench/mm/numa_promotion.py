@@ -6,6 +6,8 @@ numa_promotion_rate_limit, should_numa_migrate_memory (kernel/sched/fair.c, 6.12
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from klrubench.engine.jit import njit_inline
@@ -25,6 +27,9 @@ from klrubench.mm.state import (
     WMARK_PROMO,
 )  # fmt: skip
 
+if TYPE_CHECKING:
+    from klrubench.mm.state import Mm
+
 ADJUST_STEPS = 16  # NUMA_MIGRATION_ADJUST_STEPS
 PAGES_PER_GIB = 1 << 18
 
@@ -34,15 +39,17 @@ N_RULES = 4
 
 
 @njit_inline
-def free_space_enough(mm, target, rules):
+def free_space_enough(mm: Mm, target: int, rules: np.ndarray) -> bool:
     """The destination has more than max(1 GiB, 1/16 of it) free above the promo watermark."""
     spare = max(rules[SPARE_PAGES], mm.node[target, CAPACITY] // 16)
     return mm.node[target, FREE] > mm.node[target, WMARK_PROMO] + spare
 
 
 @njit_inline
-def adjust_threshold(mm, target, rules):
-    """Every period: more than 110 % of the rate limit in candidates lowers the threshold a step, under 90 % raises it."""
+def adjust_threshold(mm: Mm, target: int, rules: np.ndarray) -> None:
+    """Every period: more than 110 % of the rate limit in candidates lowers the threshold a step,
+    under 90 % raises it.
+    """
     row = mm.node[target]
     now = mm.setting[NOW_MS]
     if now - row[NB_PERIOD_START_MS] <= rules[PERIOD_MS]:
@@ -61,7 +68,7 @@ def adjust_threshold(mm, target, rules):
 
 
 @njit_inline
-def rate_limited(mm, target, rules, pages):
+def rate_limited(mm: Mm, target: int, rules: np.ndarray, pages: int) -> bool:
     """Count the candidate, then say whether this second's limit was reached before it."""
     row = mm.node[target]
     mm.stat[PGPROMOTE_CANDIDATE] += pages
@@ -75,7 +82,7 @@ def rate_limited(mm, target, rules, pages):
 
 
 @njit_inline
-def may_promote(mm, target, rules, latency_ms, pages):
+def may_promote(mm: Mm, target: int, rules: np.ndarray, latency_ms: int, pages: int) -> bool:
     """should_numa_migrate_memory for a page of the lower tier."""
     if free_space_enough(mm, target, rules):
         mm.node[target, NB_THRESHOLD_MS] = 0

@@ -1,14 +1,15 @@
 """task_numa_work: which mappings one scan visits, and the marking of their PTEs.
 
-Sources: task_numa_work, vma_is_accessed, reset_ptenuma_scan (kernel/sched/fair.c, Linux 6.12), change_pte_range (mm/mprotect.c).
-From Linux 6.7 a mapping without recent hint faults of the scanning thread is passed over from the third sweep on, and forced, one a scan, when
-no other is left: a sweep takes one more scan for each small mapping behind the large one. So a program's small mappings are rows here
-(`AREA_SMALL`), though no page of theirs is simulated: theirs lie on the top tier, where mode 2 marks nothing.
+Sources: task_numa_work, vma_is_accessed, reset_ptenuma_scan (kernel/sched/fair.c, Linux 6.12), change_pte_range
+(mm/mprotect.c). From Linux 6.7 a mapping without recent hint faults of the scanning thread is passed over from the
+third sweep on, and forced, one a scan, when no other is left: a sweep takes one more scan for each small mapping behind
+the large one. So a program's small mappings are rows here (`AREA_SMALL`), though no page of theirs is simulated:
+theirs lie on the top tier, where mode 2 marks nothing.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -60,11 +61,11 @@ def new_areas(vma: np.ndarray, small: list[int]) -> tuple[np.ndarray, list[np.nd
 
 
 @njit
-def protect_range(mm, first, last, now_ms, mark_top, home):
+def protect_range(mm: Mm, first: int, last: int, now_ms: int, mark_top: int, home: int) -> tuple[int, int]:
     """change_prot_numa over ids first .. last - 1; returns (PTEs updated, PTEs seen).
 
-    Lower-tier pages get their scan time. Top-tier pages are marked with `mark_top` only, and those of node `home` (that of a
-    single-threaded program, else -1) never.
+    Lower-tier pages get their scan time. Top-tier pages are marked with `mark_top` only, and those of node `home` (that
+    of a single-threaded program, else -1) never.
     """
     updated = 0
     for page in range(first, last):
@@ -81,8 +82,10 @@ def protect_range(mm, first, last, now_ms, mark_top, home):
 
 
 @njit
-def _meet(row, seq, now_ms, delay_ms):
-    """A mapping's state at a visit: made at the first one, its older half of faulting threads forgotten every four delays."""
+def _meet(row: np.ndarray, seq: int, now_ms: int, delay_ms: int) -> None:
+    """A mapping's state at a visit: made at the first one, its older half of faulting threads forgotten every four
+    delays.
+    """
     if not row[AREA_KNOWN]:
         row[AREA_KNOWN] = 1
         row[AREA_START_SEQ], row[AREA_PREV_SEQ] = seq, seq - 1
@@ -95,7 +98,7 @@ def _meet(row, seq, now_ms, delay_ms):
 
 
 @njit
-def _is_accessed(row, seq, begun, limits):
+def _is_accessed(row: np.ndarray, seq: int, begun: bool, limits: np.ndarray) -> bool:
     """vma_is_accessed: two sweeps for everyone, then faults of the thread, a scan that has begun, or starvation."""
     if seq - row[AREA_START_SEQ] < FREE_SWEEPS or begun or (row[AREA_SMALL] and limits[SMALL_ACTIVE]):
         return True
@@ -104,8 +107,11 @@ def _is_accessed(row, seq, begun, limits):
 
 
 @njit
-def _scan_area(mm, row, start, now_ms, limits, done):
-    """Mark a mapping from `start` on while budgets last; returns where it stopped. `done`: updated, seen, budget, virtual."""
+def _scan_area(mm: Mm, row: np.ndarray, start: int, now_ms: int, limits: np.ndarray, done: np.ndarray) -> int:
+    """Mark a mapping from `start` on while budgets last; returns where it stopped.
+
+    `done`: updated, seen, budget, virtual.
+    """
     unit = np.int64(1)
     if not row[AREA_ORDER]:
         unit = max(np.int64(1), 512 // max(np.int64(1), mm.setting[PAGES_EACH]))  # 2 MiB, full size
@@ -126,7 +132,7 @@ def _scan_area(mm, row, start, now_ms, limits, done):
 
 
 @njit
-def _begin(order, cursor):
+def _begin(order: np.ndarray, cursor: np.ndarray) -> None:
     """Past the last mapping a scan begins the next sweep at the first one."""
     if cursor[PLACE] >= len(order):
         cursor[PLACE] = cursor[PAGE] = 0
@@ -134,7 +140,16 @@ def _begin(order, cursor):
 
 
 @njit
-def _walk_areas(mm, areas, order, cursor, limits, now_ms, forced, done):
+def _walk_areas(
+    mm: Mm,
+    areas: np.ndarray,
+    order: np.ndarray,
+    cursor: np.ndarray,
+    limits: np.ndarray,
+    now_ms: int,
+    forced: bool,
+    done: np.ndarray,
+) -> tuple[bool, bool]:
     """One go over the mappings from the cursor on; returns (whether the scan is over, whether one was passed over)."""
     _begin(order, cursor)
     skipped, at, page = False, cursor[PLACE], cursor[PAGE]
@@ -167,7 +182,9 @@ def _walk_areas(mm, areas, order, cursor, limits, now_ms, forced, done):
 
 
 @njit
-def _task_numa_work(address, areas, order, cursor, limits, now_ms):
+def _task_numa_work(
+    address: int, areas: np.ndarray, order: np.ndarray, cursor: np.ndarray, limits: np.ndarray, now_ms: int
+) -> tuple[int, int]:
     mm = mm_at(address)
     done = np.array([0, 0, limits[BUDGET], limits[VIRTUAL]], np.int64)
     over, skipped = _walk_areas(mm, areas, order, cursor, limits, now_ms, False, done)
@@ -179,14 +196,17 @@ def _task_numa_work(address, areas, order, cursor, limits, now_ms):
     return done[0], done[1]
 
 
-def task_numa_work(mm: Mm, areas: Any, order: Any, cursor: Any, limits: Any, now_ms: Any) -> Any:
-    """One scan from the cursor on; returns (PTEs updated, PTEs seen) and moves the cursor (`cursor[SEQ]` counts sweeps).
+def task_numa_work(
+    mm: Mm, areas: np.ndarray, order: np.ndarray, cursor: np.ndarray, limits: np.ndarray, now_ms: int
+) -> tuple[int, int]:
+    """One scan from the cursor on; returns (PTEs updated, PTEs seen) and moves the cursor
+    (`cursor[SEQ]` counts sweeps).
 
     Args:
         areas: i64 [mappings, AREA_COLUMNS]; order: i64, this tenant's rows in address order.
         cursor: i64 [CURSOR_WORDS]: place in `order`, id inside that mapping, sweeps begun.
-        limits: i64 [N_LIMITS]: BUDGET of ids in ranges with updates and VIRTUAL of any, DELAY_MS (scan_delay), THREADS of the program, THREAD that
-            scans, FILTER (kernel 6.7 and later), MARK_TOP (0 in mode 2, 1 in mode 1, 2 in mode 3), HOME node left out (-1: none),
-            SMALL_ACTIVE: small mappings take hint faults themselves.
+        limits: i64 [N_LIMITS]: BUDGET of ids in ranges with updates and VIRTUAL of any, DELAY_MS (scan_delay), THREADS
+            of the program, THREAD that scans, FILTER (kernel 6.7 and later), MARK_TOP (0 in mode 2, 1 in mode 1, 2 in
+            mode 3), HOME node left out (-1: none), SMALL_ACTIVE: small mappings take hint faults themselves.
     """
     return _task_numa_work(mm.address, areas, order, cursor, limits, now_ms)

@@ -1,12 +1,12 @@
 """Idle page tracking on random pages: mark pages idle, look again an interval later. One bit a sampled page and round.
 
-Source: mm/page_idle.c. Setting clears the accessed bit through rmap and saves it in PG_young, so that reclaim still sees it; reading
-walks rmap again. This is neither PEBS nor IBS.
+Source: mm/page_idle.c. Setting clears the accessed bit through rmap and saves it in PG_young, so that reclaim still
+sees it; reading walks rmap again. This is neither PEBS nor IBS.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,7 +22,7 @@ __all__ = ["check_idle", "set_idle"]
 
 
 @njit
-def _set_idle(address, pages):
+def _set_idle(address: int, pages: np.ndarray) -> int:
     mm = mm_at(address)
     done = 0
     for k in range(len(pages)):
@@ -37,13 +37,15 @@ def _set_idle(address, pages):
     return done
 
 
-def set_idle(mm: Mm, pages: Any) -> Any:
-    """Mark pages idle: clear the accessed bit (saved in PG_young) and set PG_idle; returns pages set (those on an LRU list)."""
+def set_idle(mm: Mm, pages: np.ndarray) -> int:
+    """Mark pages idle: clear the accessed bit (saved in PG_young) and set PG_idle; returns pages set
+    (those on an LRU list).
+    """
     return _set_idle(mm.address, pages)
 
 
 @njit
-def _check_idle(address, pages, out):
+def _check_idle(address: int, pages: np.ndarray, out: np.ndarray) -> tuple[int, int]:
     mm = mm_at(address)
     checked = touched = 0
     for k in range(len(pages)):
@@ -60,13 +62,15 @@ def _check_idle(address, pages, out):
     return checked, touched
 
 
-def check_idle(mm: Mm, pages: Any, out: Any) -> Any:
-    """Read the marks back: writes the lower-tier pages that were touched since into `out`; returns (checked, touched)."""
+def check_idle(mm: Mm, pages: np.ndarray, out: np.ndarray) -> tuple[int, int]:
+    """Read the marks back: writes the lower-tier pages that were touched since into `out`; returns
+    (checked, touched).
+    """
     return _check_idle(mm.address, pages, out)
 
 
 @njit
-def _draw_lower(address, candidates, out):
+def _draw_lower(address: int, candidates: np.ndarray, out: np.ndarray) -> int:
     mm = mm_at(address)
     seen = np.zeros(len(mm.pte), np.uint8)
     n = 0
@@ -79,6 +83,6 @@ def _draw_lower(address, candidates, out):
     return n
 
 
-def draw_lower(mm: Mm, candidates: Any, out: Any) -> Any:
+def draw_lower(mm: Mm, candidates: np.ndarray, out: np.ndarray) -> int:
     """Copy into `out` the candidates that lie on a lower tier, each once, until it is full; returns how many."""
     return _draw_lower(mm.address, candidates, out)

@@ -1,14 +1,15 @@
 """pghot v2: a hash of records by frame number and a max-heap a top-tier node, ordered by frequency.
 
-Source: RFC v2 "mm: Hot page tracking and promotion infrastructure", 20250910144653.212066-1-bharata@amd.com, the version that klruscand
-RFC v2 was posted on. The record packs frequency (3 bits), node (10) and time (19 bits of jiffies) in 32 bits; what overflows there
-overflows here. Hash lists have no bound and nothing ages them, so their length is charged: half of it for a record that is found,
-all of it for a new one. The order inside a list is not modelled.
+Source: RFC v2 "mm: Hot page tracking and promotion infrastructure", 20250910144653.212066-1-bharata@amd.com, the
+version that klruscand RFC v2 was posted on. The record packs frequency (3 bits), node (10) and time (19 bits of
+jiffies) in 32 bits; what overflows there overflows here. Hash lists have no bound and nothing ages them, so their
+length is charged: half of it for a record that is found, all of it for a new one.
+The order inside a list is not modelled.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -35,6 +36,8 @@ from klrubench.mm.state import (
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
+    from klrubench.mm.pghot_v1 import UnpackedArrays
     from klrubench.mm.state import Mm
     from klrubench.simulate import System
 
@@ -54,6 +57,8 @@ FREQ_SHIFT, NID_SHIFT = 29, 19
 NID_MASK, TIME_MASK = 0x3FF, (1 << TIME_BITS) - 1
 UNKNOWN, UNQUEUED = -2, -1
 
+Heaps: TypeAlias = "PghotArrays | UnpackedArrays"  # what the two stores with heaps share
+
 
 class PghotArrays(NamedTuple):
     """Records by frame: packed u32 [f], place i32 [f] (index in its heap, or UNKNOWN, UNQUEUED).
@@ -61,17 +66,17 @@ class PghotArrays(NamedTuple):
     heap: i64 [nodes, cap], frequency << 32 | frame; heap_n: i64 [nodes]; setting: i64 [4]. table, address: as in `Mm`.
     """
 
-    packed: Any
-    place: Any
-    heap: Any
-    heap_n: Any
-    setting: Any
-    table: Any
-    address: Any
+    packed: np.ndarray
+    place: np.ndarray
+    heap: np.ndarray
+    heap_n: np.ndarray
+    setting: np.ndarray
+    table: np.ndarray
+    address: int
 
 
 @njit_inline
-def pghot_at(address):
+def pghot_at(address: int) -> PghotArrays:
     """The `PghotArrays` whose table stands at an address."""
     c = array_i64(address, 15)
     return PghotArrays(
@@ -94,20 +99,20 @@ def pghot_arrays(frames: int, tops: int, capacity: int, setting: np.ndarray) -> 
 
 
 @njit_inline
-def pack(freq, nid, time):
+def pack(freq: int, nid: int, time: int) -> np.uint32:
     """The record's u32."""
     return np.uint32((freq << FREQ_SHIFT) | (nid << NID_SHIFT) | time)
 
 
 @njit_inline
-def heap_put(p, node, k, entry):
+def heap_put(p: Heaps, node: int, k: int, entry: int) -> None:
     """Write an entry at index k."""
     p.heap[node, k] = entry
     p.place[entry & 0xFFFFFFFF] = k
 
 
 @njit_inline
-def heap_up(p, node, k, entry):
+def heap_up(p: Heaps, node: int, k: int, entry: int) -> int:
     """Let an entry rise from index k to where its frequency belongs; returns its index."""
     while k > 0:
         parent = p.heap[node, (k - 1) // 2]
@@ -120,7 +125,7 @@ def heap_up(p, node, k, entry):
 
 
 @njit_inline
-def heap_down(p, node, k, entry):
+def heap_down(p: Heaps, node: int, k: int, entry: int) -> None:
     """Let an entry sink from index k to where its frequency belongs."""
     n = p.heap_n[node]
     while 2 * k + 1 < n:
@@ -135,7 +140,7 @@ def heap_down(p, node, k, entry):
 
 
 @njit_inline
-def heap_fix(p, node, k, freq, frame):
+def heap_fix(p: Heaps, node: int, k: int, freq: int, frame: int) -> None:
     """Reposition an entry whose frequency became `freq`."""
     entry = (freq << 32) | frame
     if freq > p.heap[node, k] >> 32:
@@ -145,7 +150,7 @@ def heap_fix(p, node, k, freq, frame):
 
 
 @njit_inline
-def heap_push(p, node, freq, frame):
+def heap_push(p: Heaps, node: int, freq: int, frame: int) -> bool:
     """Queue a frame; False if the heap is full."""
     n = p.heap_n[node]
     if n == p.heap.shape[1]:
@@ -156,7 +161,7 @@ def heap_push(p, node, freq, frame):
 
 
 @njit_inline
-def heap_remove(p, node, k):
+def heap_remove(p: Heaps, node: int, k: int) -> int:
     """Take the entry at index k out of the heap; returns its frame."""
     frame = p.heap[node, k] & 0xFFFFFFFF
     last = p.heap_n[node] - 1
@@ -170,7 +175,7 @@ def heap_remove(p, node, k):
 
 
 @njit_inline
-def requeue(p, frame, place, old, target, freq):
+def requeue(p: Heaps, frame: int, place: int, old: int, target: int, freq: int) -> int:
     """Bring the heaps up to date with a record's new frequency and node; 1: entered one, 2: it is full, 0: neither."""
     if place >= 0 and target != old:  # queued for another node: it moves to that one's heap
         heap_remove(p, old, place)
@@ -187,13 +192,13 @@ def requeue(p, frame, place, old, target, freq):
 
 
 @njit_inline
-def has_hot(p, node):
+def has_hot(p: Heaps, node: int) -> bool:
     """Whether a node's heap has a record to pop."""
     return p.heap_n[node] > 0 and p.heap[node, 0] >> 32 >= p.setting[THRESHOLD]
 
 
 @njit_inline
-def pop_hottest(p, mm, node):
+def pop_hottest(p: Heaps, mm: Mm, node: int) -> tuple[Int, Int]:
     """Pop and forget the record with the highest frequency; (frame, its page or -1 if that can't be promoted)."""
     frame = np.int64(heap_remove(p, node, 0))
     p.place[frame] = UNKNOWN
@@ -209,10 +214,12 @@ def pop_hottest(p, mm, node):
 
 
 @njit_inline
-def record_access(p, frame, nid, jiffies, exempt):
-    """pghot_record_access for one frame of the lower tier; returns (list elements walked * 2 in units of lists, outcome).
+def record_access(p: PghotArrays, frame: int, nid: int, jiffies: int, exempt: bool) -> tuple[int, int]:
+    """pghot_record_access for one frame of the lower tier; returns
+    (list elements walked * 2 in units of lists, outcome).
 
-    `nid` < 0: accessor unknown. `exempt`: hint faults are not subject to the gap rule. Outcome 1: entered a heap, 2: heap full.
+    `nid` < 0: accessor unknown. `exempt`: hint faults are not subject to the gap rule. Outcome 1: entered a heap, 2:
+    heap full.
     """
     now = jiffies & TIME_MASK
     target = max(nid, 0)
@@ -221,6 +228,7 @@ def record_access(p, frame, nid, jiffies, exempt):
         p.packed[frame], p.place[frame] = pack(1, target, now), UNQUEUED
         p.setting[COUNT] += 1
         return 2 * p.setting[COUNT], 0
+    freq: Int
     record = np.int64(p.packed[frame])
     freq, old = record >> FREQ_SHIFT, (record >> NID_SHIFT) & NID_MASK
     gap = now - (record & TIME_MASK)  # not masked: a wrapped clock reads as an endless gap
@@ -233,7 +241,9 @@ def record_access(p, frame, nid, jiffies, exempt):
 
 
 @njit
-def _record_pages(store, address, pages, nid, jiffies, exempt):
+def _record_pages(
+    store: int, address: int, pages: np.ndarray, nid: int, jiffies: int, exempt: bool
+) -> tuple[Int, Int, Int]:
     p = pghot_at(store)
     mm = mm_at(address)
     recorded = walked = entered = np.int64(0)
@@ -250,13 +260,17 @@ def _record_pages(store, address, pages, nid, jiffies, exempt):
     return recorded, walked, entered
 
 
-def record_pages(p: PghotArrays, mm: Mm, pages: Any, nid: Any, jiffies: Any, exempt: Any) -> Any:
+def record_pages(
+    p: PghotArrays, mm: Mm, pages: np.ndarray, nid: int, jiffies: int, exempt: bool
+) -> tuple[int, int, int]:
     """Record a batch of page ids; returns (recorded, list elements * 2, heap entries)."""
     return _record_pages(p.address, mm.address, pages, nid, jiffies, exempt)
 
 
 @njit
-def _pop_promote(store, address, node, budget, jiffies, rules, fold):
+def _pop_promote(
+    store: int, address: int, node: int, budget: int, jiffies: int, rules: np.ndarray, fold: int
+) -> tuple[Int, Int, Int]:
     p = pghot_at(store)
     mm = mm_at(address)
     popped = folios = moved = np.int64(0)
@@ -282,8 +296,12 @@ def _pop_promote(store, address, node, budget, jiffies, rules, fold):
     return popped, folios, moved
 
 
-def pop_promote(p: PghotArrays, mm: Mm, node: Any, budget: Any, jiffies: Any, rules: Any, fold: Any) -> Any:
-    """kpromoted's round on a node: pop up to `budget` records, forget each, promote what may be; (popped, folios, pages)."""
+def pop_promote(
+    p: PghotArrays, mm: Mm, node: int, budget: int, jiffies: int, rules: np.ndarray, fold: int
+) -> tuple[int, int, int]:
+    """kpromoted's round on a node: pop up to `budget` records, forget each, promote what may be;
+    (popped, folios, pages).
+    """
     return _pop_promote(p.address, mm.address, node, budget, jiffies, rules, fold)
 
 
@@ -312,7 +330,8 @@ class Pghot:
     Args:
         version: only "v2" here.
         threshold: sightings needed (posted: 2), window_ms: largest gap between two sightings (posted: 5000).
-        sized_hash: a hash with a list a record instead of the posted 2^floor(log2(pages * 50 % / 1024)); ours, to show what lists cost.
+        sized_hash: a hash with a list a record instead of the posted 2^floor(log2(pages * 50 % / 1024)); ours, to show
+            what lists cost.
     """
 
     record_bytes = RECORD_BYTES
@@ -353,7 +372,9 @@ class Pghot:
         return [self.threshold, int(self.window_ms * hz // 1000), 0, 1000 // hz]
 
     def set_window(self, window_ms: float) -> None:
-        """Another longest gap between two sightings, for what is recorded from now on (vm.pghot_promote_freq_window_ms)."""
+        """Another longest gap between two sightings, for what is recorded from now on
+        (vm.pghot_promote_freq_window_ms).
+        """
         self.arrays.setting[WINDOW_JIFFIES] = int(window_ms * self.system.machine.hz // 1000)
 
     def queued(self) -> int:
@@ -364,11 +385,11 @@ class Pghot:
         """The empty store."""
         return pghot_arrays(frames, tops, capacity, np.array(self.settings(), np.int64))
 
-    def record_batch(self, pages: np.ndarray, nid: int, exempt: bool) -> Any:
+    def record_batch(self, pages: np.ndarray, nid: int, exempt: bool) -> tuple[int, int, int]:
         """Record page ids now; (recorded, list elements * 2, heap entries)."""
         return record_pages(self.arrays, self.system.mm, pages, nid, self.system.jiffies, exempt)
 
-    def pop(self, node: int, budget: int) -> Any:
+    def pop(self, node: int, budget: int) -> tuple[int, int, int]:
         """kpromoted's round: up to `budget` pops for a node; (popped, folios, pages promoted)."""
         return pop_promote(self.arrays, self.system.mm, node, budget, self.system.jiffies, self.rules, self.system.fold)
 

@@ -19,7 +19,7 @@ stays, whatever the frequency does later, until kmigrated takes the record, whic
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -43,6 +43,7 @@ from klrubench.mm.state import (
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.mm.state import Mm
     from klrubench.simulate import System
 
@@ -100,20 +101,20 @@ class MapArrays(NamedTuple):
     setting: i64 [11].
     """
 
-    record: Any
-    section_of: Any
-    section: Any
-    hot: Any
-    ready: Any
-    active: Any
-    state: Any
-    setting: Any
-    table: Any
-    address: Any
+    record: np.ndarray
+    section_of: np.ndarray
+    section: np.ndarray
+    hot: np.ndarray
+    ready: np.ndarray
+    active: np.ndarray
+    state: np.ndarray
+    setting: np.ndarray
+    table: np.ndarray
+    address: int
 
 
 @njit_inline
-def map_at(address):
+def map_at(address: int) -> MapArrays:
     """The `MapArrays` whose table stands at an address."""
     c = array_i64(address, 24)
     return MapArrays(
@@ -162,7 +163,7 @@ def map_setting(version: str, threshold: int, window_ms: float, hz: int, target:
 
 
 @njit_inline
-def stored_gap(setting, now, stamp):
+def stored_gap(setting: np.ndarray, now: int, stamp: int) -> Int:
     """Jiffies between two times, as the stored bits tell."""
     shift = setting[TIME_SHIFT]
     gap = ((now >> shift) - (stamp >> shift)) << shift
@@ -175,14 +176,15 @@ def stored_gap(setting, now, stamp):
 
 
 @njit_inline
-def gap_ms(setting, now, stamp):
+def gap_ms(setting: np.ndarray, now: int, stamp: int) -> int:
     """`stored_gap` in milliseconds."""
     return stored_gap(setting, now, stamp) * 1000 // setting[HZ]
 
 
 @njit_inline
-def updated_record(setting, record, nid, jiffies):
+def updated_record(setting: np.ndarray, record: int, nid: int, jiffies: int) -> Int:
     """pghot_update_record: the record after one more sighting."""
+    freq: Int
     freq, old = record & FREQ_FIELD, (record >> NID_SHIFT) & NID_FIELD
     target = nid if nid >= 0 else setting[TARGET]
     moved = setting[NID_RULE] == NID_RESTARTS and nid >= 0 and nid != old
@@ -196,7 +198,7 @@ def updated_record(setting, record, nid, jiffies):
 
 
 @njit
-def _record_pages(store, address, pages, nid, jiffies):
+def _record_pages(store: int, address: int, pages: np.ndarray, nid: int, jiffies: int) -> Int:
     p = map_at(store)
     mm = mm_at(address)
     recorded = np.int64(0)
@@ -218,13 +220,15 @@ def _record_pages(store, address, pages, nid, jiffies):
     return recorded
 
 
-def record_pages(p: MapArrays, mm: Mm, pages: Any, nid: Any, jiffies: Any) -> Any:
+def record_pages(p: MapArrays, mm: Mm, pages: np.ndarray, nid: int, jiffies: int) -> int:
     """Record a batch of page ids; returns how many lie on a lower tier and an LRU list."""
     return _record_pages(p.address, mm.address, pages, nid, jiffies)
 
 
 @njit_inline
-def take_record(p, mm, frame, section, source, jiffies, rules, fold):
+def take_record(
+    p: MapArrays, mm: Mm, frame: int, section: int, source: int, jiffies: int, rules: np.ndarray, fold: int
+) -> Int:
     """One frame of the walk: take its record if ready, promote the folio if it may be; 4 KiB pages, -1: not taken."""
     record = p.record[frame]
     page = np.int64(mm.frame_page[frame])
@@ -242,7 +246,7 @@ def take_record(p, mm, frame, section, source, jiffies, rules, fold):
 
 
 @njit_inline
-def walk_steps(mm, node, first, end):
+def walk_steps(mm: Mm, node: int, first: int, end: int) -> Int:
     """Steps that a walk of a section takes: one a folio or free frame; frames inside a 2 MiB folio take none."""
     capacity = mm.node[node, CAPACITY]
     huge = capacity // LEAF_FRAMES - mm.node[node, HUGE_TOP]
@@ -255,7 +259,7 @@ def walk_steps(mm, node, first, end):
 
 
 @njit_inline
-def next_ready(p, frame, end):
+def next_ready(p: MapArrays, frame: int, end: int) -> int:
     """The first frame from `frame` on whose record is ready, or `end`."""
     record = p.record
     while frame < end and not record[frame] & READY:
@@ -264,7 +268,16 @@ def next_ready(p, frame, end):
 
 
 @njit
-def _migrate_ready(store, address, source, last_section, price, jiffies, rules, fold):
+def _migrate_ready(
+    store: int,
+    address: int,
+    source: int,
+    last_section: int,
+    price: np.ndarray,
+    jiffies: int,
+    rules: np.ndarray,
+    fold: int,
+) -> tuple[Int, Int, Int, Int, Int]:
     p = map_at(store)
     mm = mm_at(address)
     state, batch = p.state[source], p.setting[BATCH]
@@ -306,7 +319,7 @@ def _migrate_ready(store, address, source, last_section, price, jiffies, rules, 
 
 
 def migrate_ready(
-    p: MapArrays, mm: Mm, source: Any, last_section: Any, price: Any, jiffies: Any, rules: Any, fold: Any
+    p: MapArrays, mm: Mm, source: int, last_section: int, price: np.ndarray, jiffies: int, rules: np.ndarray, fold: int
 ) -> tuple[int, ...]:
     """Go on with a node's walk in the order of frames, to its end or that of a slice of time.
 

@@ -35,6 +35,7 @@ from klrubench.mm.state import (
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.mm.state import Mm
     from klrubench.simulate import System
 
@@ -55,15 +56,15 @@ SEEN, REFUSED, SMALL, HUGE, SLICE = range(5)
 class SweepArrays(NamedTuple):
     """record: i64 [f, 2]; order: i32 [f], frames in the order of the hash lists; setting: i64 [5]."""
 
-    record: Any
-    order: Any
-    setting: Any
-    table: Any
-    address: Any
+    record: np.ndarray
+    order: np.ndarray
+    setting: np.ndarray
+    table: np.ndarray
+    address: int
 
 
 @njit_inline
-def sweep_at(address):
+def sweep_at(address: int) -> SweepArrays:
     """The `SweepArrays` whose table stands at an address."""
     c = array_i64(address, 9)
     return SweepArrays(table_i64(c[0], c[1], c[2]), array_i32(c[3], c[4]), array_i64(c[6], c[7]), c, address)
@@ -79,7 +80,7 @@ def sweep_arrays(frames: int, setting: np.ndarray) -> SweepArrays:
 
 
 @njit_inline
-def record_swept(p, frame, jiffies):
+def record_swept(p: SweepArrays, frame: int, jiffies: int) -> int:
     """kpromoted_record_access for one frame; returns list elements walked * 2, in units of lists."""
     freq = p.record[frame, FREQ]
     if freq == 0:
@@ -95,7 +96,7 @@ def record_swept(p, frame, jiffies):
 
 
 @njit
-def _record_pages(store, address, pages, jiffies):
+def _record_pages(store: int, address: int, pages: np.ndarray, jiffies: int) -> tuple[Int, Int]:
     p = sweep_at(store)
     mm = mm_at(address)
     recorded = walked = np.int64(0)
@@ -109,13 +110,13 @@ def _record_pages(store, address, pages, jiffies):
     return recorded, walked
 
 
-def record_pages(p: SweepArrays, mm: Mm, pages: Any, jiffies: Any) -> Any:
+def record_pages(p: SweepArrays, mm: Mm, pages: np.ndarray, jiffies: int) -> tuple[int, int]:
     """Record a batch of page ids; returns (recorded, list elements * 2)."""
     return _record_pages(p.address, mm.address, pages, jiffies)
 
 
 @njit_inline
-def should_promote(p, mm, frame, jiffies):
+def should_promote(p: SweepArrays, mm: Mm, frame: int, jiffies: int) -> Int:
     """page_should_be_promoted: the record's page, or -1 to stop tracking it."""
     page = np.int64(mm.frame_page[frame])
     if page < 0 or not mm.folio[page] & np.uint8(GEN_MASK):
@@ -131,7 +132,9 @@ def should_promote(p, mm, frame, jiffies):
 
 
 @njit
-def _sweep(store, address, at, price, jiffies, fold):
+def _sweep(
+    store: int, address: int, at: int, price: np.ndarray, jiffies: int, fold: int
+) -> tuple[int, Int, Int, Int, Int]:
     p = sweep_at(store)
     mm = mm_at(address)
     visited = folios = moved = refused = spent = np.int64(0)
@@ -158,7 +161,9 @@ def _sweep(store, address, at, price, jiffies, fold):
     return at, visited, folios, moved, refused
 
 
-def sweep(p: SweepArrays, mm: Mm, at: Any, price: Any, jiffies: Any, fold: Any) -> Any:
+def sweep(
+    p: SweepArrays, mm: Mm, at: int, price: np.ndarray, jiffies: int, fold: int
+) -> tuple[int, int, int, int, int]:
     """Go on with a sweep at place `at`, to its end or that of a slice of time.
 
     price: i64 [5], ps of a record seen, one refused by the gate, a 4 KiB and a 2 MiB folio promoted, and of the slice.

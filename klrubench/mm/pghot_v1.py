@@ -7,7 +7,7 @@ free-space bypass exist yet. With v2's rules on top this is also v2 with a clock
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from klrubench.mm.state import KPROMOTED_COLD_OLD, KPROMOTED_DROPPED, KPROMOTED_
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.mm.state import Mm
 
 RECORD_BYTES = 48
@@ -49,17 +50,17 @@ NO_LIMIT = (1 << 31) - 1
 class UnpackedArrays(NamedTuple):
     """As `PghotArrays`, but record: i64 [f, 3] frequency, jiffies, node; setting: i64 [7]."""
 
-    record: Any
-    place: Any
-    heap: Any
-    heap_n: Any
-    setting: Any
-    table: Any
-    address: Any
+    record: np.ndarray
+    place: np.ndarray
+    heap: np.ndarray
+    heap_n: np.ndarray
+    setting: np.ndarray
+    table: np.ndarray
+    address: int
 
 
 @njit_inline
-def unpacked_at(address):
+def unpacked_at(address: int) -> UnpackedArrays:
     """The `UnpackedArrays` whose table stands at an address."""
     c = array_i64(address, 15)
     return UnpackedArrays(
@@ -77,7 +78,7 @@ def unpacked_arrays(frames: int, tops: int, capacity: int, setting: np.ndarray) 
 
 
 @njit_inline
-def record_unpacked(p, frame, nid, jiffies, exempt):
+def record_unpacked(p: UnpackedArrays, frame: int, nid: int, jiffies: int, exempt: bool) -> tuple[int, int]:
     """pghot_record_access for one frame, as `pghot.record_access`."""
     target = max(nid, 0)
     place = np.int64(p.place[frame])
@@ -96,7 +97,9 @@ def record_unpacked(p, frame, nid, jiffies, exempt):
 
 
 @njit
-def _record_pages(store, address, pages, nid, jiffies, exempt):
+def _record_pages(
+    store: int, address: int, pages: np.ndarray, nid: int, jiffies: int, exempt: bool
+) -> tuple[Int, Int, Int]:
     p = unpacked_at(store)
     mm = mm_at(address)
     recorded = walked = entered = np.int64(0)
@@ -113,13 +116,17 @@ def _record_pages(store, address, pages, nid, jiffies, exempt):
     return recorded, walked, entered
 
 
-def record_pages(p: UnpackedArrays, mm: Mm, pages: Any, nid: Any, jiffies: Any, exempt: Any) -> Any:
+def record_pages(
+    p: UnpackedArrays, mm: Mm, pages: np.ndarray, nid: int, jiffies: int, exempt: bool
+) -> tuple[int, int, int]:
     """Record a batch of page ids; returns (recorded, list elements * 2, heap entries)."""
     return _record_pages(p.address, mm.address, pages, nid, jiffies, exempt)
 
 
 @njit
-def _pop_promote(store, address, node, budget, jiffies, rules, fold):
+def _pop_promote(
+    store: int, address: int, node: int, budget: int, jiffies: int, rules: np.ndarray, fold: int
+) -> tuple[Int, Int, Int]:
     p = unpacked_at(store)
     mm = mm_at(address)
     popped = folios = moved = np.int64(0)
@@ -144,7 +151,9 @@ def _pop_promote(store, address, node, budget, jiffies, rules, fold):
     return popped, folios, moved
 
 
-def pop_promote(p: UnpackedArrays, mm: Mm, node: Any, budget: Any, jiffies: Any, rules: Any, fold: Any) -> Any:
+def pop_promote(
+    p: UnpackedArrays, mm: Mm, node: int, budget: int, jiffies: int, rules: np.ndarray, fold: int
+) -> tuple[int, int, int]:
     """kpromoted's round on a node: pop up to `budget` records, forget all, promote some; (popped, folios, pages)."""
     return _pop_promote(p.address, mm.address, node, budget, jiffies, rules, fold)
 
@@ -165,11 +174,11 @@ class UnpackedPghot(Pghot):
         own = [NO_LIMIT, NO_LIMIT, OLD_WINDOWS * settings[WINDOW_JIFFIES]] if self.first else [FREQ_LIMIT, FREQ_MASK, 0]
         return unpacked_arrays(frames, tops, capacity, np.array([*settings, *own], np.int64))
 
-    def record_batch(self, pages: np.ndarray, nid: int, exempt: bool) -> Any:
+    def record_batch(self, pages: np.ndarray, nid: int, exempt: bool) -> tuple[int, int, int]:
         """Record page ids now; v1 exempts no source from the gap rule."""
         return record_pages(self.arrays, self.system.mm, pages, nid, self.system.jiffies, exempt and not self.first)
 
-    def pop(self, node: int, budget: int) -> Any:
+    def pop(self, node: int, budget: int) -> tuple[int, int, int]:
         """kpromoted's round: up to `budget` pops for a node; (popped, folios, pages promoted)."""
         return pop_promote(self.arrays, self.system.mm, node, budget, self.system.jiffies, self.rules, self.system.fold)
 

@@ -11,7 +11,7 @@ v5-precise    Jan 2026                4 bytes a frame, kmigrated        2 within
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import numpy as np
 
@@ -49,6 +49,20 @@ class HotnessStore(Protocol):
 
     def set_window(self, window_ms: float) -> None:
         """Another longest gap between two sightings, from now on (vm.pghot_promote_freq_window_ms)."""
+
+
+@overload
+def pghot_engine(
+    system: System, version: Literal["v1", "v2"] = "v2", *, threshold: int | None = None,
+    window_ms: float | None = None, ideal_clock: bool = False, sized_hash: bool = False,
+) -> Pghot: ...  # fmt: skip
+
+
+@overload
+def pghot_engine(
+    system: System, version: str, *, threshold: int | None = None, window_ms: float | None = None,
+    ideal_clock: bool = False, sized_hash: bool = False,
+) -> HotnessStore: ...  # fmt: skip
 
 
 def pghot_engine(
@@ -97,7 +111,7 @@ def _with_kmigrated(system: System, store: MapPghot) -> HotnessStore:
     return store
 
 
-def _with_kpromoted(system: System, store: Pghot) -> HotnessStore:
+def _with_kpromoted(system: System, store: Pghot) -> Pghot:
     system.add(store)
     for node in system.machine.top_nodes:
         if system.machine.nodes[node].cpus or node == system.default_target:

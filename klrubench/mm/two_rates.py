@@ -79,8 +79,10 @@ class TwoRates:
         """A pass over a memcg begins, `gap_ms` after the one before."""
         span, mm = self.span[memcg], self.mm
         below = np.isin(mm.pte[span] & NODE_MASK, self.lower) & ((mm.folio[span] & GEN_MASK) != 0)
-        for kept, new in ((self.young, np.zeros(len(below), bool)), (self.below, below), (self.gaps_s, gap_ms / 1000)):
-            kept[memcg] = [*kept[memcg][1 - PASSES :], new]  # type: ignore[index]
+        young = np.zeros(len(below), bool)
+        self.young[memcg] = [*self.young[memcg][1 - PASSES :], young]
+        self.below[memcg] = [*self.below[memcg][1 - PASSES :], below]
+        self.gaps_s[memcg] = [*self.gaps_s[memcg][1 - PASSES :], gap_ms / 1000]
 
     def add(self, memcg: int, pages: np.ndarray) -> None:
         """Page ids that the pass has found young."""

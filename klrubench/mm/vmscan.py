@@ -1,8 +1,9 @@
 """Reclaim by kswapd: eviction order, the reference check, look-around, and demotion to the next tier.
 
-Sources: scan_folios, sort_folio, isolate_folio, lru_gen_look_around, folio_check_references, demote_folio_list, should_abort_scan,
-__setup_per_zone_wmarks, pgdat_balanced (mm/vmscan.c, mm/page_alloc.c). There is no swap: a folio that cannot be demoted stays.
-Not modelled: direct reclaim (no allocation happens after placement), tiers of file pages (no read()/write()), zones.
+Sources: scan_folios, sort_folio, isolate_folio, lru_gen_look_around, folio_check_references, demote_folio_list,
+should_abort_scan, __setup_per_zone_wmarks, pgdat_balanced (mm/vmscan.c, mm/page_alloc.c). There is no swap: a folio
+that cannot be demoted stays. Not modelled: direct reclaim (no allocation happens after placement), tiers of file pages
+(no read()/write()), zones.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ from klrubench.mm.table import mm_at
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from klrubench.engine.kinds import Int
     from klrubench.mm.state import Mm
     from klrubench.simulate import System
 
@@ -106,7 +108,7 @@ def set_watermarks(system: System) -> None:
 
 
 @njit_inline
-def look_around(mm, page, lruvec, node):
+def look_around(mm: Mm, page: int, lruvec: int, node: int) -> bool:
     """An evictor that meets a young PTE also clears and counts up to 63 neighbours; True if the page itself was young.
 
     Window: within the PMD and the VMA; 64 pages around, shifted at the edges.
@@ -147,7 +149,7 @@ def look_around(mm, page, lruvec, node):
 
 
 @njit_inline
-def referenced(mm, page, lruvec, node):
+def referenced(mm: Mm, page: int, lruvec: int, node: int) -> bool:
     """folio_referenced: the accessed bit, or the one that idle page tracking saved in PG_young."""
     young = look_around(mm, page, lruvec, node)
     if mm.folio[page] & np.uint8(YOUNG):
@@ -158,7 +160,7 @@ def referenced(mm, page, lruvec, node):
 
 
 @njit_inline
-def keeps_page(mm, page, young):
+def keeps_page(mm: Mm, page: int, young: bool) -> bool:
     """The reference check of an isolated folio: True if it stays (folio_check_references).
 
     Up to 6.13: young once: keep and mark; marked before: activate. From 6.14: first time keep, second time activate.
@@ -174,10 +176,11 @@ def keeps_page(mm, page, young):
 
 
 @njit_inline
-def evict_folios(mm, lruvec, node, wanted, examine, fold):
+def evict_folios(mm: Mm, lruvec: int, node: int, wanted: int, examine: int, fold: int) -> tuple[Int, Int]:
     """Take folios from the tail of the oldest generation, demote those not young; returns (examined, demoted pages).
 
-    A folio whose generation a walk has changed is only moved to its list. Stops after `examine` folios or `wanted` pages.
+    A folio whose generation a walk has changed is only moved to its list.
+    Stops after `examine` folios or `wanted` pages.
     """
     row = mm.lru[lruvec]
     target = next_demotion_node(mm, node)
@@ -208,8 +211,10 @@ def evict_folios(mm, lruvec, node, wanted, examine, fold):
 
 
 @njit_inline
-def shrink_lruvec(mm, lruvec, memcg, node, priority, wanted, examine, fold, walk):
-    """One batch of a round of reclaim on a lruvec; returns (folios examined, pages demoted, whether a generation was made)."""
+def shrink_lruvec(
+    mm: Mm, lruvec: int, memcg: int, node: int, priority: int, wanted: int, examine: Int, fold: int, walk: np.ndarray
+) -> tuple[Int, Int, bool]:
+    """A batch of a round of reclaim on a lruvec: (folios examined, pages demoted, whether a generation was made)."""
     aged = False
     if is_classic(mm):
         examined, demoted = shrink_classic(mm, lruvec, node, priority, wanted, examine, fold)
@@ -234,8 +239,11 @@ def shrink_lruvec(mm, lruvec, memcg, node, priority, wanted, examine, fold, walk
 
 
 @njit_inline
-def round_pages(mm, lruvec, priority):
-    """Folios that a round at this priority examines, in batches: the evictable lists' size >> priority (classic: the inactive ones')."""
+def round_pages(mm: Mm, lruvec: int, priority: int) -> Int:
+    """Folios that a round at this priority examines, in batches: the lists' size >> priority.
+
+    try_to_shrink_lruvec goes on in batches of MAX_LRU_BATCH, shrink_lruvec (classic: the inactive lists) in clusters.
+    """
     pages = np.int64(0)
     for k in range(2 if is_classic(mm) else MAX_NR_GENS * 2):
         pages += mm.lru[lruvec, NR_PAGES + k]
@@ -243,7 +251,17 @@ def round_pages(mm, lruvec, priority):
 
 
 @njit
-def _balance_slice(address, node, memcgs, target_free, price, examine, fold, walk, progress):
+def _balance_slice(
+    address: int,
+    node: int,
+    memcgs: int,
+    target_free: int,
+    price: np.ndarray,
+    examine: int,
+    fold: int,
+    walk: np.ndarray,
+    progress: np.ndarray,
+) -> None:
     mm = mm_at(address)
     used = np.int64(0)
     found = False
@@ -271,22 +289,31 @@ def _balance_slice(address, node, memcgs, target_free, price, examine, fold, wal
 
 
 def balance_slice(
-    mm: Mm, node: Any, memcgs: Any, target_free: Any, price: Any, examine: Any, fold: Any, walk: Any, progress: Any
-) -> Any:
-    """kswapd's work until the node has `target_free` pages, the slice is used, an aging pass was made, or priority is spent.
+    mm: Mm,
+    node: int,
+    memcgs: int,
+    target_free: int,
+    price: np.ndarray,
+    examine: int,
+    fold: int,
+    walk: np.ndarray,
+    progress: np.ndarray,
+) -> None:
+    """kswapd's work until the node has `target_free` pages, the slice is used, an aging pass was made,
+    or priority is spent.
 
-    price: i64 [3], ps a folio examined, ps a page demoted, ps of the slice. progress: i64 [3], priority, the next memcg, and folios left
-    of its round, kept from slice to slice.
+    price: i64 [3], ps a folio examined, ps a page demoted, ps of the slice. progress: i64 [3],
+    priority, the next memcg, and folios left of its round, kept from slice to slice.
     """
-    return _balance_slice(mm.address, node, memcgs, target_free, price, examine, fold, walk, progress)
+    _balance_slice(mm.address, node, memcgs, target_free, price, examine, fold, walk, progress)
 
 
 class Kswapd:
     """kswapd of one top- or middle-tier node: sleeps until woken, then demotes until the node is balanced.
 
-    Woken by a refused promotion under memory tiering, and by a demotion that finds its node below the low watermark; an allocation that
-    spills to a slower node wakes nobody. Balanced: free >= high watermark, or promo where memory tiering asks for it (kernel.numa_balancing bit 2, or our switch
-    that lets any refused promotion wake kswapd).
+    Woken by a refused promotion under memory tiering, and by a demotion that finds its node below the low watermark; an
+    allocation that spills to a slower node wakes nobody. Balanced: free >= high watermark, or promo where memory
+    tiering asks for it (kernel.numa_balancing bit 2, or our switch that lets any refused promotion wake kswapd).
     """
 
     metadata_bytes = 0
@@ -302,7 +329,9 @@ class Kswapd:
         system.daemon("kswapd", self.run, parked=True, wake_word=(self.node, KSWAPD_WAKE))
 
     def target_free(self, system: System) -> int:
-        """Free pages at which the node counts as balanced: a wake for a 2 MiB folio asks for room for one above the mark."""
+        """Free pages at which the node counts as balanced: a wake for a 2 MiB folio asks for room for one above the
+        mark.
+        """
         return int(system.mm.node[self.node, WMARK_PROMO if system.balance_to_promo else WMARK_HIGH]) + self.room
 
     def run(self, system: System) -> Iterator[Any]:

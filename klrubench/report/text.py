@@ -110,10 +110,11 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
 def joined(parts: Iterable[str], width: int, separator: str = "; ", indent: str = "") -> list[str]:
     """Parts joined by `separator`, broken between parts where the line would pass `width`."""
     lines: list[str] = []
-    line = ""
-    for part in filter(None, parts):
+    line, given = "", list(filter(None, parts))
+    for number, part in enumerate(given, 1):
         longer = f"{line}{separator}{part}" if line else f"{indent if lines else ''}{part}"
-        if line and len(longer) > width:
+        room = width - (len(separator.rstrip()) if number < len(given) else 0)
+        if line and len(longer) > room:
             lines.append(line + separator.rstrip())
             longer = indent + part
         line = longer

@@ -28,11 +28,13 @@ _LEGEND = {
 
 
 def wide_lines(rows: Sequence[Mapping[str, Any]], notes: Footnotes, width: int, colour: bool = False) -> list[str]:
-    """Tables with one line a policy, benefit, cost and (if several) tenants, each cut into blocks where `width` is short.
+    """Tables with one line a policy, benefit, cost and (if several) tenants,
+    each cut into blocks where `width` is short.
 
     Args:
         rows: one mapping a policy: `policy`, `policy_role`, the columns named in `_benefit` and `_cost` (any may be
-            missing), `cpu_pct` (% of a core by thread or kind of stall), `daemon_threads`, `bound` (shares by name), `tenants` (rows by memcg), `jain`, `least_most`.
+            missing), `cpu_pct` (% of a core by thread or kind of stall), `daemon_threads`, `bound` (shares by name),
+            `tenants` (rows by memcg), `jain`, `least_most`.
         notes: where short names are spelled out.
         width: columns of text a line may have.
         colour: whether the least slowdown of a contestant is set in bold.

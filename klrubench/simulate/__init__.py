@@ -1,4 +1,7 @@
-"""The loop: feed touches, stop at deadlines, run daemons, account time. A run is a pure function of (machine, workload, policy, seed)."""
+"""The loop: feed touches, stop at deadlines, run daemons, account time.
+
+A run is a pure function of (machine, workload, policy, seed).
+"""
 
 from __future__ import annotations
 

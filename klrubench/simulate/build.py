@@ -92,7 +92,8 @@ def build(
         for k, member in enumerate(members)
     ]
     feeds = shared_feeds(members, layouts, options.chunk)
-    vmas, firsts, groups = [], [], memcgs(members)
+    vmas: list[tuple[int, int, bool, int, int]] = []
+    firsts, groups = [], memcgs(members)
     for k, (member, layout) in enumerate(zip(members, layouts, strict=True)):
         huge = member.page == "2m"
         firsts.append(sum(-(-pages // BLOCK) * BLOCK for pages, *_ in vmas))
@@ -170,7 +171,9 @@ def memcg_names(members: list[Workload]) -> list[str]:
 
 
 def side_by_side(orders: list[np.ndarray]) -> np.ndarray:
-    """One order of first touches out of several: the tenants start together, and each has touched the same share at any time."""
+    """One order of first touches out of several: the tenants start together,
+    and each has touched the same share at any time.
+    """
     if len(orders) == 1:
         return orders[0]
     done = np.concatenate([(np.arange(len(order)) + 0.5) / len(order) for order in orders])
@@ -193,11 +196,12 @@ def first_touch_order(system: System, tenant: Tenant) -> np.ndarray:
 
 
 def typical_start(system: System, tenant: Tenant) -> int:
-    """Where first touch starts in an address space whose pages lie in random order: at a place typical of the full size.
+    """Where first touch starts in an address space whose pages lie in random order:
+    at a place typical of the full size.
 
-    A folded page stands for 1/scale pages of like rank, so where the hottest lands moves the top tier's share of touches by many
-    points; at full size the law of large numbers leaves a point or two. Of 256 seeded starting places the one is taken whose share
-    comes nearest to the top tier's share of pages.
+    A folded page stands for 1/scale pages of like rank, so where the hottest lands moves the top tier's share of
+    touches by many points; at full size the law of large numbers leaves a point or two. Of 256 seeded starting places
+    the one is taken whose share comes nearest to the top tier's share of pages.
     """
     heat = tenant.feed.truth().sum(axis=0, dtype=np.int64)[: tenant.feed.pages]
     n = len(heat)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
@@ -29,7 +30,7 @@ YOUNG_S = 2.0  # klruscand's interval, for the share of pages young
 
 
 @njit
-def shift_ids(words, shift):
+def shift_ids(words: np.ndarray, shift: int) -> None:
     """Turn 4 KiB page numbers into 2 MiB leaf numbers, flags kept."""
     for k in range(len(words)):
         word = words[k]
@@ -37,7 +38,7 @@ def shift_ids(words, shift):
 
 
 @njit
-def count_touches(words, counts):
+def count_touches(words: np.ndarray, counts: np.ndarray) -> None:
     """Add the touches that miss the CPU cache to `counts` (u32 a page)."""
     for k in range(len(words)):
         if not words[k] & np.uint32(CACHED_BIT):
@@ -45,7 +46,7 @@ def count_touches(words, counts):
 
 
 @njit
-def mark_touched(words, seen):
+def mark_touched(words: np.ndarray, seen: np.ndarray) -> None:
     """Set `seen` (u8 a page) for every page touched."""
     for k in range(len(words)):
         seen[words[k] & np.uint32(ID_MASK)] = 1
@@ -109,7 +110,7 @@ class Feed:
         return self.layout.accesses * index // self.windows()
 
     def truth(self, bounds: tuple[int, ...] = ()) -> np.ndarray:
-        """u32 [windows, pages]: touches that miss the CPU cache; `bounds`: other first touches of the windows, and the end."""
+        """u32 [windows, pages]: touches that miss the CPU cache; `bounds`: other windows (first touches, end)."""
         bounds = bounds or tuple(self.window_start(index) for index in range(self.windows() + 1))
         if bounds not in self._truth:
             counts = np.zeros((len(bounds) - 1, self.pages), np.uint32)
@@ -158,22 +159,28 @@ def hottest(counts: np.ndarray, capacity: int) -> np.ndarray:
     return np.sort(np.concatenate([above, ties[: capacity - len(above)]]))
 
 
-_feeds: OrderedDict[Any, Feed] = OrderedDict()
+class _Kept(threading.local):
+    """Streams that the next run may use, of one thread each: a stream holds the place of the run that reads it."""
+
+    def __init__(self) -> None:
+        self.feeds: OrderedDict[Any, Feed] = OrderedDict()
+        self.spare: list[np.ndarray] = []
 
 
-_spare: list[np.ndarray] = []
+_kept = _Kept()
 
 
 def _buffer(size: int) -> np.ndarray:
-    """u32 [>= size]: that of a stream no longer kept, where it is large enough (fresh pages cost as much as the draws)."""
-    for k, spare in enumerate(_spare):
+    """u32 [>= size]: that of a stream no longer kept, if large enough (fresh pages cost as much as the draws)."""
+    spares = _kept.spare
+    for k, spare in enumerate(spares):
         if len(spare) >= size:
-            return _spare.pop(k)
+            return spares.pop(k)
     return np.zeros(size, np.uint32)
 
 
 def shared_feeds(workloads: Sequence[Workload], layouts: Sequence[Layout], chunk: int) -> list[Feed]:
-    """The feeds of a run's tenants, kept for the next policy of this process; beside them only the latest few are kept."""
+    """The feeds of a run's tenants, kept for the next policy of this thread; beside them only the latest few."""
     found: list[Feed] = []
     for workload, layout in zip(workloads, layouts, strict=True):
         found.append(_shared_feed(workload, layout, chunk, found))
@@ -182,21 +189,20 @@ def shared_feeds(workloads: Sequence[Workload], layouts: Sequence[Layout], chunk
 
 def _shared_feed(workload: Workload, layout: Layout, chunk: int, beside: list[Feed]) -> Feed:
     key = (type(workload), tuple(sorted(workload.values.items())), str(workload.content()), layout, chunk)
-    if key in _feeds:
-        _feeds.move_to_end(key)
-        _feeds[key].taps.clear()
-        return _feeds[key]
-    old = [
-        each for each, feed in _feeds.items() if feed not in beside
-    ]  # the buffers of this run's own must not go round
+    feeds = _kept.feeds
+    if key in feeds:
+        feeds.move_to_end(key)
+        feeds[key].taps.clear()
+        return feeds[key]
+    old = [each for each, feed in feeds.items() if feed not in beside]  # buffers of this run's own must not go round
     size = 4 * min(layout.accesses, KEEP_WORDS)
-    while old and (len(_feeds) >= KEEP_FEEDS or size + sum(feed.words.nbytes for feed in _feeds.values()) > KEEP_BYTES):
-        _spare[:] = [_feeds.pop(old.pop(0)).words]
-    _feeds[key] = Feed(workload, layout, chunk)
-    return _feeds[key]
+    while old and (len(feeds) >= KEEP_FEEDS or size + sum(feed.words.nbytes for feed in feeds.values()) > KEEP_BYTES):
+        _kept.spare[:] = [feeds.pop(old.pop(0)).words]
+    feeds[key] = Feed(workload, layout, chunk)
+    return feeds[key]
 
 
 def forget_feeds() -> None:
-    """Drop every kept stream (measurements that must include making it)."""
-    while _feeds:
-        _spare[:] = [_feeds.popitem(last=False)[1].words]
+    """Drop every stream that this thread keeps (measurements that must include making it)."""
+    while _kept.feeds:
+        _kept.spare[:] = [_kept.feeds.popitem(last=False)[1].words]

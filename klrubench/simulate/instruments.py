@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,8 +32,11 @@ SAMPLE_MS = 1000
 PS = 1e12
 MIB_PAGES = 256
 CONVERGED = 0.95
-SERIES = ("t_s", "accesses", "misses", "hits_top", "nr_top_pages", "pgpromote_success", "pgdemote_kswapd", "numa_hint_faults",
-          "numa_pte_updates", "kpromoted_popped", "pghot_recorded_accesses", "daemon_cpu_s", "app_cpu_s", "migrated_mib")  # fmt: skip
+SERIES = (
+    "t_s", "accesses", "misses", "hits_top", "nr_top_pages", "pgpromote_success", "pgdemote_kswapd",
+    "numa_hint_faults", "numa_pte_updates", "kpromoted_popped", "pghot_recorded_accesses", "daemon_cpu_s", "app_cpu_s",
+    "migrated_mib",
+)  # fmt: skip
 
 
 def op_quantile_ps(hist: np.ndarray, share: float) -> float:
@@ -59,7 +63,7 @@ class Instruments:
         self.sample()
         system.every_ms(SAMPLE_MS, self.sample)
         for index, tenant in enumerate(system.tenants):
-            system.at_touch(tenant.accesses // 2, lambda index=index: self.mark_half(index), index)  # type: ignore[misc]
+            system.at_touch(tenant.accesses // 2, partial(self.mark_half, index), index)
 
     def hits(self, tenant: int | None = None) -> tuple[int, int]:
         """(misses served by the top tier, all misses), full size, of one tenant or of all."""
@@ -83,8 +87,9 @@ class Instruments:
         resident = self.top_at_start + int(stat[PGPROMOTE_SUCCESS] - stat[PGDEMOTE_KSWAPD])
         values = [stat[STATS.index(name)] * system.fold for name in SERIES[5:11]]
         self.rows.append((
-            system.now_ps / PS, float(system.counts.sum()) * system.fold, misses, top, resident * system.fold, *(float(v) for v in values),
-            sum(system.cpu_ps.values()) / PS, self.app_s(), moved * system.fold / MIB_PAGES,
+            system.now_ps / PS, float(system.counts.sum()) * system.fold, misses, top, resident * system.fold,
+            *(float(v) for v in values), sum(system.cpu_ps.values()) / PS, self.app_s(),
+            moved * system.fold / MIB_PAGES,
         ))  # fmt: skip
 
     def mark_half(self, index: int) -> None:
@@ -92,7 +97,8 @@ class Instruments:
         top, misses = self.hits(index)
         clock, slept = int(self.system.state[index, CLOCK]), self.system.tenants[index].slept_ps
         self.halves[index] = {
-            "time": clock / PS, "slept": slept / PS, "top": top, "misses": misses, "daemon": sum(self.system.cpu_ps.values()) / PS,
+            "time": clock / PS, "slept": slept / PS, "top": top, "misses": misses,
+            "daemon": sum(self.system.cpu_ps.values()) / PS,
         }  # fmt: skip
 
     def half(self, name: str) -> float:
@@ -133,14 +139,17 @@ class Instruments:
         top, misses = self.hits()
         first = system.tenants[0]
         after = misses - self.half("misses")
+        weights = [t.feed.pages for t in system.tenants]
         return {
             "accesses": int(counts.sum()) * system.fold, "misses": misses, "cached": int(counts[CACHED]) * system.fold,
-            "writes": int(counts[4:8].sum()) * system.fold, "hits_top": top, "dram_hit_share": top / misses if misses else None,
+            "writes": int(counts[4:8].sum()) * system.fold, "hits_top": top,
+            "dram_hit_share": top / misses if misses else None,
             "steady_dram_hit_share": (top - self.half("top")) / after if after else None,
-            "young_share": float(np.average([t.feed.young_share() for t in system.tenants], weights=[t.feed.pages for t in system.tenants])),
-            "touches_per_page_s": float(np.average([t.timing.rate for t in system.tenants], weights=[t.feed.pages for t in system.tenants])),
-            "pages": sum(t.workload.full_pages() for t in system.tenants), "fold": system.fold, "threads": sum(t.threads for t in system.tenants),
-            "compute_ns": first.timing.compute_ns, "mlp": first.timing.mlp, "all_lower_unloaded_pct": first.timing.all_lower_slowdown_percent(),
+            "young_share": float(np.average([t.feed.young_share() for t in system.tenants], weights=weights)),
+            "touches_per_page_s": float(np.average([t.timing.rate for t in system.tenants], weights=weights)),
+            "pages": sum(t.workload.full_pages() for t in system.tenants), "fold": system.fold,
+            "threads": sum(t.threads for t in system.tenants), "compute_ns": first.timing.compute_ns,
+            "mlp": first.timing.mlp, "all_lower_unloaded_pct": first.timing.all_lower_slowdown_percent(),
         }  # fmt: skip
 
     def _time(self) -> dict[str, Any]:
@@ -151,10 +160,11 @@ class Instruments:
         threads = sum(t.threads for t in system.tenants)
         half, daemon_half = self.half("time") / len(system.tenants), self.halves[0].get("daemon", 0.0)
         return {
-            "time_s": time, "ideal_time_s": ideal, "steady_time_s": time - half, "daemon_cpu_s": daemon, "app_cpu_s": self.app_s(),
-            "charged_time_s": time + (0.0 if system.shared_cpus else daemon / threads),
+            "time_s": time, "ideal_time_s": ideal, "steady_time_s": time - half, "daemon_cpu_s": daemon,
+            "app_cpu_s": self.app_s(), "charged_time_s": time + (0.0 if system.shared_cpus else daemon / threads),
             "charged_steady_time_s": time - half + (0.0 if system.shared_cpus else (daemon - daemon_half) / threads),
-            "stall_s": float(system.state[:, 4].mean()) / PS, "hint_faults": int(system.state[:, FAULTS].sum()) * system.fold,
+            "stall_s": float(system.state[:, 4].mean()) / PS,
+            "hint_faults": int(system.state[:, FAULTS].sum()) * system.fold,
         }  # fmt: skip
 
     def _tail(self, index: int = 0) -> dict[str, Any]:
@@ -171,7 +181,8 @@ class Instruments:
         judged = int(stat[PROMOTED_JUDGED])
         return {
             "promoted_pages": promoted, "demoted_pages": demoted, "promoted_mib_s": promoted / MIB_PAGES / seconds,
-            "demoted_mib_s": demoted / MIB_PAGES / seconds, "promoted_again_share": int(stat[PROMOTED_AGAIN]) * fold / promoted if promoted else None,
+            "demoted_mib_s": demoted / MIB_PAGES / seconds,
+            "promoted_again_share": int(stat[PROMOTED_AGAIN]) * fold / promoted if promoted else None,
             "precision": int(stat[PROMOTED_BEST]) / judged if judged else None, "recall": self._recall(),
         }  # fmt: skip
 
@@ -185,7 +196,9 @@ class Instruments:
         return float(np.isin(mm.pte[best] & 3, self.top).mean())
 
     def _convergence(self) -> float | None:
-        """Seconds until the hit share of a second reaches 95 % of the steady one and three seconds in a row stay there."""
+        """Seconds until the hit share of a second reaches 95 % of the steady one and three seconds in a row stay
+        there.
+        """
         rows = np.array([row[:4] for row in self.rows])
         if len(rows) < 5:
             return None
@@ -211,7 +224,9 @@ class Instruments:
         return {name: share for name, share in bound.items() if share > 0}
 
     def _tenants(self) -> list[dict[str, Any]]:
-        """A row a memcg. work_s: time awake; steady: the second half of its own work; dram_pages: on the top tier at the end."""
+        """A row a memcg. work_s: time awake; steady: the second half of its own work;
+        dram_pages: on the top tier at the end.
+        """
         return [self._tenant(tenant) for tenant in self.system.tenants]
 
     def _tenant(self, tenant: Tenant) -> dict[str, Any]:
@@ -219,10 +234,12 @@ class Instruments:
         time, slept = int(self.system.state[tenant.index, CLOCK]) / PS, tenant.slept_ps / PS
         steady_misses = misses - half.get("misses", 0.0)
         return {
-            "memcg": tenant.name, "workload": tenant.workload.label(), "threads": tenant.threads, "pages": tenant.workload.full_pages(),
-            "time_s": time, "work_s": time - slept, "steady_work_s": time - slept - half.get("time", 0.0) + half.get("slept", 0.0),
+            "memcg": tenant.name, "workload": tenant.workload.label(), "threads": tenant.threads,
+            "pages": tenant.workload.full_pages(), "time_s": time, "work_s": time - slept,
+            "steady_work_s": time - slept - half.get("time", 0.0) + half.get("slept", 0.0),
             "accesses": tenant.touches * self.system.fold, "dram_hit_share": top / misses if misses else None,
             "steady_dram_hit_share": (top - half.get("top", 0.0)) / steady_misses if steady_misses else None,
-            "dram_pages": top_pages(self.system, tenant.index) * self.system.fold, "touches_per_page_s": tenant.timing.rate,
-            "young_share": tenant.feed.young_share(), **self._tail(tenant.index),
+            "dram_pages": top_pages(self.system, tenant.index) * self.system.fold,
+            "touches_per_page_s": tenant.timing.rate, "young_share": tenant.feed.young_share(),
+            **self._tail(tenant.index),
         }  # fmt: skip

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 
 @njit
-def allocate(mm, order, zonelist):
-    """Fault pages in, in that order: the first node of the zonelist above its low watermark, else above min; pages left over."""
+def allocate(mm: Mm, order: np.ndarray, zonelist: np.ndarray) -> int:
+    """Fault pages in, in that order: the first node of the zonelist above its low watermark, else above min;
+    pages left over.
+    """
     for k in range(len(order)):
         page = np.int64(order[k])
         pages = folio_nr_pages(mm, page)

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class RunResult:
-    """One run. `metrics` are numbers or None; `cpu` seconds by thread; `bound` shares 0..1; `series` cumulative, each second."""
+    """One run.
+
+    `metrics` are numbers or None; `cpu` seconds by thread; `bound` shares 0..1; `series` cumulative, each second.
+    """
 
     metrics: dict[str, float | int | None]
     cpu: dict[str, float]

@@ -15,6 +15,8 @@ from klrubench.engine.quantum import FINISHED, LOOK, OVER, WORD_AT, WORDS_LEFT, 
 from klrubench.mm.state import NOW_MS
 
 if TYPE_CHECKING:
+    from klrubench.machine import Machine
+    from klrubench.mm.state import Mm
     from klrubench.simulate.tenant import Tenant
 
 PS_PER_MS = 1_000_000_000
@@ -28,7 +30,9 @@ class Parked:
 
 @dataclass(frozen=True)
 class Sleep:
-    """Yielded by a daemon: sleep so many milliseconds after the work is done (`wheel`: rounded as the timer wheel does)."""
+    """Yielded by a daemon: sleep so many milliseconds after the work is done
+    (`wheel`: rounded as the timer wheel does).
+    """
 
     ms: float
     wheel: bool = True
@@ -58,14 +62,34 @@ class Daemon:
     parked: bool = False
     running_until: int = 0
     spent_ps: float = 0.0
-    wake_at: int | None = None  # word of the node table that wakes it
+    wake_at: int = -1  # word of the node table that wakes it, if any
     ticket: int = 0
 
 
 class Scheduler:
     """The loop of a run, mixed into `System`, which owns the state that it works on."""
 
+    machine: Machine
+    mm: Mm
+    tenants: list[Tenant]
+    shared_cpus: bool
+    cpu_ps: dict[str, float]
+    state: np.ndarray
+    mix: np.ndarray
+    other_ps: np.ndarray
+    params: np.ndarray
+    latency: np.ndarray
+    node_params: np.ndarray
+    factor: np.ndarray
+    cost: np.ndarray
+    engine_address: int
     parked = Parked()
+
+    if TYPE_CHECKING:
+
+        def wake(self, thread: Daemon) -> None: ...
+
+        def _stall(self, tenant: Tenant, ps: float) -> None: ...
 
     def _start_clock(self) -> None:
         """Make the queues; called once, before the first thread is started."""
@@ -79,9 +103,9 @@ class Scheduler:
 
     def _watch(self) -> None:
         """Views of the few words that the loop reads at every stop: a tenth of the price of indexing the arrays."""
-        self._words = memoryview(self.state).cast("B").cast("q")
-        self._nodes = memoryview(self.mm.node).cast("B").cast("q")
-        self._now_ms = memoryview(self.mm.setting)
+        self._words = self.state.data.cast("B").cast("q")
+        self._nodes = self.mm.node.data.cast("B").cast("q")
+        self._now_ms = self.mm.setting.data
         self._spans, self._turns = np.zeros((len(self.tenants), 2), np.int64), np.zeros(3, np.int64)
         self._goals = [(tenant.index * TENANT_WORDS, tenant.accesses) for tenant in self.tenants]
         self._look_at = [-1] * len(self.tenants)
@@ -94,7 +118,9 @@ class Scheduler:
         heapq.heappush(self._events, (at_ps, self._order, self._order, thread))
 
     def _expiry(self, now: int, delta: int) -> int:
-        """Jiffy at which a timer armed at jiffy `now` for `delta` fires (calc_wheel_index: 64 slots a level, 8 times coarser each)."""
+        """Jiffy at which a timer armed at jiffy `now` for `delta` fires
+        (calc_wheel_index: 64 slots a level, 8 times coarser each).
+        """
         expires, level = now + max(0, delta), 0
         while level < 8 and delta >= 63 << (3 * level):
             level += 1
@@ -136,7 +162,9 @@ class Scheduler:
             self._schedule(thread, self._wake_time(request, thread.running_until))
 
     def _preempt(self, spent: int) -> int:
-        """A kernel thread on the tenants' CPUs: it takes its time from them, and gets a fair share with n busy threads."""
+        """A kernel thread on the tenants' CPUs: it takes its time from them,
+        and gets a fair share with n busy threads.
+        """
         busy = [tenant for tenant in self.tenants if tenant.running]
         threads = sum(tenant.threads for tenant in busy)
         if not threads:
@@ -240,7 +268,9 @@ class Scheduler:
         return True
 
     def _advance_together(self, deadline: int) -> None:
-        """Several tenants, in turns that are taken in the compiled loop; a tenant comes back for words, a mark, sleep or its end."""
+        """Several tenants, in turns that are taken in the compiled loop; a tenant comes back for words, a mark,
+        sleep or its end.
+        """
         while (index := run_together(self.engine_address, self._spans, self._turns, deadline)) >= 0:
             self._next_span(self.tenants[index])
 

@@ -119,8 +119,9 @@ class System(Scheduler):
 
         shape = np.array([(t.first_page, t.pages, t.workload.touches) for t in self.tenants], np.int64)
         self.engine = Engine(
-            self.mm.pte, self.mm.pte64, self.state, self.counts, self.cost, self.at_start, self.mix, self.op_hist, self.fault_words, EMPTY_LOG,
-            self.quantum, self.other_ps, self.params, self.latency, self.node_params, self.mm.traffic, self.factor, shape,
+            self.mm.pte, self.mm.pte64, self.state, self.counts, self.cost, self.at_start, self.mix, self.op_hist,
+            self.fault_words, EMPTY_LOG, self.quantum, self.other_ps, self.params, self.latency, self.node_params,
+            self.mm.traffic, self.factor, shape,
         )  # fmt: skip
         self.engine_addresses = addresses(list(self.engine))
         self.engine_address = self.engine_addresses.ctypes.data
@@ -172,7 +173,8 @@ class System(Scheduler):
         """
         if n < self.fold:
             raise ScaleError(
-                f"scale 1/{self.fold} leaves less than one of {name} ({n}); use --scale 1/{1 << max(0, n.bit_length() - 1)} or larger"
+                f"scale 1/{self.fold} leaves less than one of {name} ({n}); use "
+                f"--scale 1/{1 << max(0, n.bit_length() - 1)} or larger"
             )
         return round(n / self.fold)
 
@@ -187,7 +189,9 @@ class System(Scheduler):
         return self.sysctls[name]
 
     def set_tiering(self, mode: int, wake: bool = False) -> None:
-        """Apply kernel.numa_balancing; bit 2 (or `wake`, our switch) lets refused promotions wake kswapd, which balances to promo."""
+        """Apply kernel.numa_balancing; bit 2 (or `wake`, our switch) lets refused promotions wake kswapd,
+        which balances to promo.
+        """
         self.sysctls["kernel.numa_balancing"] = mode
         tiering = bool(mode & 2)
         self.mm.setting[TIERING] = tiering
@@ -209,7 +213,9 @@ class System(Scheduler):
         self, name: str, run: Callable[[System], Iterator[Any]], *, phase_ms: float = 0.0, parked: bool = False,
         wake_word: tuple[int, int] | None = None, tenant: Tenant | None = None,
     ) -> Daemon:  # fmt: skip
-        """Start a kernel thread (or, with `tenant`, work in that tenant's context) at a seeded phase within `phase_ms`."""
+        """Start a kernel thread (or, with `tenant`, work in that tenant's context) at a seeded phase within
+        `phase_ms`.
+        """
         thread = Daemon(name, run(self), tenant, parked)
         self.daemons.append(thread)
         if wake_word is not None:
@@ -287,7 +293,9 @@ class System(Scheduler):
         self.fault_ctx, self.fault_spent = context, spent_ps
 
     def tap(self, tenant: Tenant, consume: Consume) -> None:
-        """Let hardware of mm/ (a device that sees each request) read a tenant's touches once they are served; see `taps.py`."""
+        """Let hardware of mm/ (a device that sees each request) read a tenant's touches once they are served;
+        see `taps.py`.
+        """
         tap = Tap(tenant, consume)
         self.taps.append(tap)
         tenant.feed.taps.append(tap)
@@ -328,7 +336,10 @@ class System(Scheduler):
         self.charge(**{cost: int(folios) - huge, "migrate_2m": huge})
 
     def charge_tenant(self, tenant: Tenant, under: str = "task_numa_work", **counts: int) -> float:
-        """Charge work in a tenant's context to one of its threads, shown `under` a name; returns its ps. `NAME_once` is not scaled."""
+        """Charge work in a tenant's context to one of its threads, shown `under` a name; returns its ps.
+
+        `NAME_once` is not scaled.
+        """
         spent = 0.0
         for name, n in counts.items():
             once = name.endswith("_once")

@@ -1,8 +1,9 @@
 """What hardware sees of a tenant's touches: words of its stream, read by touch number once they have been served.
 
-The access loop knows nothing of it. A tap catches up at every stop of the loop, before any thread runs, so that pages lie where they lay
-when they were touched; and before a buffer of words is filled anew. Where the stops and the buffers fall does not show in the result.
-For mechanisms of mm/ that stand for hardware: an operating system sees samples and counts, never single touches.
+The access loop knows nothing of it. A tap catches up at every stop of the loop, before any thread runs, so that pages
+lie where they lay when they were touched; and before a buffer of words is filled anew. Where the stops and the buffers
+fall does not show in the result. For mechanisms of mm/ that stand for hardware:
+an operating system sees samples and counts, never single touches.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from klrubench.engine.jit import njit
 from klrubench.engine.random import GOLDEN, below, mix64, stream_key
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.simulate.tenant import Tenant
 
 Consume = Callable[[np.ndarray, int], None]
 
 
 class Tap:
-    """Hands each touch of a tenant to `consume(words, first)` once, in order: u32 stream words, and the number of the first of them."""
+    """Hands each touch of a tenant to `consume(words, first)` once, in order: u32 stream words,
+    and the number of the first of them.
+    """
 
     def __init__(self, tenant: Tenant, consume: Consume) -> None:
         self.tenant, self.consume = tenant, consume
@@ -38,14 +42,18 @@ class Tap:
 
 
 @njit
-def sample_place(key, period, block):
-    """Number of the touch that is sampled in a block of `period` touches: one of them at random, the same whenever it is asked."""
+def sample_place(key: np.uint64, period: int, block: int) -> Int:
+    """Number of the touch that is sampled in a block of `period` touches: one of them at random,
+    the same whenever it is asked.
+    """
     return block * period + np.int64(below(mix64(key + np.uint64(block) * GOLDEN), np.uint64(period)))
 
 
 @njit
-def pick_samples(words, first, period, key, out):
-    """Copy the sampled touches among `words` (numbers from `first`) that missed the CPU cache to `out` as ids; (how many, next number)."""
+def pick_samples(words: np.ndarray, first: int, period: int, key: np.uint64, out: np.ndarray) -> tuple[int, Int]:
+    """Copy the sampled touches among `words` (numbers from `first`) that missed the CPU cache to `out` as ids;
+    (how many, next number).
+    """
     n = 0
     last = first + len(words)
     block = first // period
@@ -60,10 +68,11 @@ def pick_samples(words, first, period, key, out):
 
 
 class Sampler:
-    """Instruction sampling of a tenant: one touch in `period`, at a random place in each `period` of them, by touch number.
+    """Instruction sampling of a tenant: one touch in `period`, at a random place in each `period` of them,
+    by touch number.
 
-    Touches that the CPU cache served are discarded, as a filter on cache misses does. Each sample of a simulated machine stands for
-    1/scale samples: a page's chance to be sampled is that of the full machine.
+    Touches that the CPU cache served are discarded, as a filter on cache misses does. Each sample of a simulated
+    machine stands for 1/scale samples: a page's chance to be sampled is that of the full machine.
     """
 
     def __init__(self, tenant: Tenant, period: int, seed: int, name: str) -> None:

@@ -1,7 +1,11 @@
-"""The future: which pages are best kept on the top tier in each window. Instruments judge promotions by it; only oracles may ask."""
+"""The future: which pages are best kept on the top tier in each window.
+
+Instruments judge promotions by it; only oracles may ask.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,13 +52,14 @@ _several: dict[Any, np.ndarray] = {}
 def _best_of_several(system: System, capacity: int) -> np.ndarray:
     """u32 a page, as `Feed.best_sets`, of several tenants; the latest is kept for the next policy."""
     key = (*(tenant.feed for tenant in system.tenants), capacity)
-    if key not in _several:
-        counts, best = window_counts(system), np.zeros(len(system.mm.pte), np.uint32)
+    found = _several.get(key)
+    if found is None:
+        counts, found = window_counts(system), np.zeros(len(system.mm.pte), np.uint32)
         for index in range(len(counts)):
-            best[best_of_window(counts, index, capacity)] |= np.uint32(1 << index)
+            found[best_of_window(counts, index, capacity)] |= np.uint32(1 << index)
         _several.clear()
-        _several[key] = best
-    return _several[key]
+        _several[key] = found
+    return found
 
 
 def mark_windows(system: System) -> None:
@@ -65,7 +70,7 @@ def mark_windows(system: System) -> None:
     else:
         system.mm.best[:] = _best_of_several(system, capacity)
     for index in range(feed.windows()):
-        system.at_touch(feed.window_start(index), lambda index=index: _enter(system, index))  # type: ignore[misc]
+        system.at_touch(feed.window_start(index), partial(_enter, system, index))
 
 
 def _enter(system: System, index: int) -> None:

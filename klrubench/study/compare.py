@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from klrubench.errors import StoreError
-from klrubench.study.executor import Batch, Failure, run_all
+from klrubench.study.executor import Batch, Failure
 from klrubench.study.expand import specs, warnings
-from klrubench.study.folder import results_folder
+from klrubench.study.gather import Workers, gather, open_store
 from klrubench.study.progress import Progress
 from klrubench.study.reasons import reasons
 from klrubench.study.scores import matrix, suite_scores, verdicts, wide
@@ -93,6 +93,7 @@ def compare(
     daemon_cpus: str | None = None,
     baseline: str | None = None,
     jobs: int | None = None,
+    executor: str | None = None,
     store: Store | Path | str | None = None,
     progress: Progress | None = None,
     dry_run: bool = False,
@@ -110,7 +111,8 @@ def compare(
         scale: `auto` or 1 over a power of two (`1/32`).
         kernel, hz, sysctls, costs, daemon_cpus: changes to the machine and to how it is simulated.
         baseline: the policy that slowdowns are against (`all_top`).
-        jobs: processes (default: one a CPU).
+        jobs: processes or threads (default: one a CPU).
+        executor: where runs are computed: processes, threads, dask:ADDRESS, dask:FILE or slurm:PROFILE.toml.
         store: results folder (default: the study's results/, or ./klrubench-results).
         progress: who is told how far it is.
         dry_run: compute nothing; `to_run` says what would be computed, and why.
@@ -147,19 +149,7 @@ def compare(
         say(f"warning: {line}")
     if dry_run:
         return _dry(asked, runs, told, place)
-    return _answer(asked, runs, told, place, jobs, progress, say)
-
-
-def open_store(store: Store | Path | str | None, say: Callable[[str], None] = lambda line: None) -> Store:
-    """The store to use; says on stderr where results go when that is not a study's folder."""
-    if isinstance(store, Store):
-        return store
-    if store is not None:
-        return Store(Path(store))
-    folder, line = results_folder()
-    if line:
-        say(line)
-    return Store(folder)
+    return _answer(asked, runs, told, place, Workers(jobs, executor, progress), say)
 
 
 def _dry(asked: Question, runs: list[RunSpec], told: list[str], store: Store) -> Comparison:
@@ -185,29 +175,24 @@ def _answer(
     runs: list[RunSpec],
     told: list[str],
     store: Store,
-    jobs: int | None,
-    progress: Progress | None,
+    workers: Workers,
     say: Callable[[str], None],
 ) -> Comparison:
-    found = {run.run_id: store.get(run.run_id) for run in runs}
-    for line in store.notes:
-        say(f"warning: {line}")
-    missing = [run for run in runs if found[run.run_id] is None]
-    batch = run_all(missing, jobs=jobs, store=store, progress=progress) if missing else Batch()
+    found = gather(runs, store, workers, say)
     rows = []
     for run in runs:
-        record = found[run.run_id] or batch.records.get(run.run_id)
+        record = found.records.get(run.run_id)
         if record is not None:
-            rows.append({**row(record), "cached": found[run.run_id] is not None})
-    error = batch.store_error or _compacted(store, batch)
+            rows.append({**row(record), "cached": run.run_id in found.cached})
+    error = found.store_error or _compacted(store, found.batch)
     return Comparison(
         asked,
         frame(rows),
         header_facts(runs),
         [*told, *store.notes],
-        n_cached=len(runs) - len(missing),
-        n_computed=len(batch.records),
-        failures=batch.failures,
+        n_cached=len(found.cached),
+        n_computed=len(found.batch.records),
+        failures=found.failures,
         store_error=error,
     )
 

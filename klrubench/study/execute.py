@@ -19,7 +19,10 @@ def execute(spec: RunSpec) -> dict[str, Any]:
             not plain finite data.
     """
     if spec.framework != framework_hashes():
-        raise RunFailedError("klrubench's own sources were edited while runs were under way; start again")
+        raise RunFailedError(
+            "klrubench's own sources differ here: edited while runs were under way, or another version on this worker;"
+            " start again"
+        )
     from klrubench.machine import Machine
     from klrubench.simulate import Options, simulate
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from klrubench.errors import KlrubenchError, RunFailedError, StoreError
+from klrubench.study.executors import Backend, open_executor, usable_cpus
 from klrubench.study.folder import shown
 from klrubench.study.manifest import manifest
-from klrubench.study.pool import compute
 from klrubench.study.progress import Progress, Quiet
 from klrubench.study.spec import RunSpec
 from klrubench.study.store import Store
@@ -64,6 +63,7 @@ def run_all(
     specs: list[RunSpec],
     *,
     jobs: int | None = None,
+    executor: str | Backend | None = None,
     store: Store | None = None,
     progress: Progress | None = None,
     task: Task = work,
@@ -72,7 +72,8 @@ def run_all(
 
     Args:
         specs: the runs, each id once.
-        jobs: processes (default: one a CPU); 1 computes in this process.
+        jobs: processes or threads (default: one a CPU); one process is this one.
+        executor: what `--executor` says (see `klrubench.study.executors`), or one that is open already.
         store: where each result is written the moment it is there; `None` keeps them in memory.
         progress: who is told.
         task: what a worker does with a run; a function that can be pickled.
@@ -80,25 +81,33 @@ def run_all(
     Raises:
         InterruptedRunsError: Ctrl-C; says how many results are kept.
         StoreError: the store cannot be written, noticed before anything is computed.
+        UsageError: there is no such executor, or nobody answers there.
     """
     batch, progress = Batch(), progress or Quiet()
     if store is not None:
         store.check_writable()
-    _say_if_cold(progress)
-    progress.start(specs)
-    keep, jobs = _keeper(batch, store, progress), _jobs(jobs, len(specs))
-    try:
-        if jobs > 1:
-            compute(grouped(specs), jobs, task, keep)
+    with contextlib.ExitStack() as stack:
+        if isinstance(executor, Backend):
+            backend = executor
         else:
-            for spec in chain.from_iterable(grouped(specs)):
-                keep(spec, task(spec))
-    except KeyboardInterrupt:
-        raise InterruptedRunsError(_interrupted(batch, store, len(specs))) from None
-    finally:
-        progress.stop()
-        _store_again(batch, store)
+            here = max(1, min(jobs or usable_cpus(), len(specs)))
+            backend = stack.enter_context(open_executor(executor, here if _is_local(executor) else jobs))
+        for line in backend.told:
+            progress.note(line)
+        _say_if_cold(progress)
+        progress.start(specs)
+        try:
+            backend.compute(grouped(specs), task, _keeper(batch, store, progress))
+        except KeyboardInterrupt:
+            raise InterruptedRunsError(_interrupted(batch, store, len(specs))) from None
+        finally:
+            progress.stop()
+            _store_again(batch, store)
     return batch
+
+
+def _is_local(executor: str | None) -> bool:
+    return executor is None or executor in ("processes", "threads")
 
 
 def _say_if_cold(progress: Progress) -> None:
@@ -108,11 +117,6 @@ def _say_if_cold(progress: Progress) -> None:
     folder: str = getattr(sys.modules["numba"].config, "CACHE_DIR", "")
     if folder and next(Path(folder).rglob("*.nbi"), None) is None:
         progress.note("compiling kernels (once)")
-
-
-def _jobs(jobs: int | None, runs: int) -> int:
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(jobs or available, runs))
 
 
 def grouped(specs: list[RunSpec]) -> list[list[RunSpec]]:
@@ -129,7 +133,7 @@ def _keeper(batch: Batch, store: Store | None, progress: Progress) -> Callable[[
             batch.failures.append(Failure(spec, answer.message, answer.error, answer.detail))
         else:
             record = {"id": spec.run_id, "spec": spec.to_record(), "result": answer.result}
-            _keep(batch, store, {**record, "manifest": manifest(answer.wall_s)})
+            _keep(batch, store, {**record, "manifest": manifest(answer.wall_s, answer.host)})
         progress.done(spec)
 
     return keep

@@ -34,7 +34,7 @@ def specs(question: Question) -> list[RunSpec]:
     Raises:
         UsageError: a name or value that does not exist, in one line.
     """
-    _check_names(question)
+    check_names(question)
     machines = list(_machines(question))
     policies = [policy_part(text) for text in question.policy]
     workloads = list(_workloads(question))
@@ -49,7 +49,7 @@ def specs(question: Question) -> list[RunSpec]:
     return list(found.values())
 
 
-def _check_names(question: Question) -> None:
+def check_names(question: Question) -> None:
     """Look all names up before the first plug-in is loaded: a typing error is told at once."""
     for text in question.policy:
         policy_source(parse_spec(text)[0])

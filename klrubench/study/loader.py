@@ -13,6 +13,7 @@ import importlib.abc
 import importlib.util
 import linecache
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -122,6 +123,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
 
 _finder = _Finder()
+_lock = threading.RLock()  # `_kernel_cache` turns a switch of the whole process
 
 
 def load_module(source: PluginSource) -> ModuleType:
@@ -134,7 +136,7 @@ def load_module(source: PluginSource) -> ModuleType:
         sys.meta_path.insert(0, _finder)
     _finder.known[source.digest] = source
     try:
-        with _broken_is_one_line(source):
+        with _lock, _broken_is_one_line(source):
             if source.entry:
                 return importlib.import_module(source.entry.partition(":")[0])
             if source.module in sys.modules:

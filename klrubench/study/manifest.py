@@ -18,25 +18,34 @@ from klrubench.study.folder import PACKAGE, find_study
 _LIBRARIES = ("numba", "llvmlite", "numpy", "scipy", "polars")
 
 
-def manifest(wall_s: float) -> dict[str, Any]:
-    """What surrounds a result without being part of it. `wall_s`: seconds that the run took."""
+def manifest(wall_s: float, host: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What surrounds a result without being part of it.
+
+    Args:
+        wall_s: seconds that the run took.
+        host: `host_facts` of where it ran; default: of this process.
+    """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {**_process_manifest(Path.cwd()), "created": now, "wall_s": round(wall_s, 4)}
+    return {**_process_manifest(Path.cwd()), **(host or host_facts()), "created": now, "wall_s": round(wall_s, 4)}
 
 
-@lru_cache(maxsize=8)
-def _process_manifest(here: Path) -> dict[str, Any]:
+@lru_cache(maxsize=1)
+def host_facts() -> dict[str, Any]:
+    """CPU, system and library versions of this process."""
     from klrubench import __version__
 
     versions = {"klrubench": __version__, "python": platform.python_version()}
     versions |= {name: _version(name) for name in _LIBRARIES}
+    return {"versions": versions, "cpu": cpu_model(), "cpus": os.cpu_count(), "system": _system()}
+
+
+@lru_cache(maxsize=8)
+def _process_manifest(here: Path) -> dict[str, Any]:
     study = find_study(here)
     commits = {"commit": git_state(PACKAGE.parent, must_hold=PACKAGE)}
     if study is not None and study != PACKAGE.parent:
         commits["study_commit"] = git_state(study, must_hold=study)
-    return {**commits, "versions": versions, "cpu": cpu_model(), "cpus": os.cpu_count(), "system": _system()} | {
-        "command": command_line()
-    }
+    return {**commits, "command": command_line()}
 
 
 def _version(name: str) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from klrubench.study.compare import open_store
 from klrubench.study.executor import raise_failures, run_all
+from klrubench.study.gather import open_store
 from klrubench.study.spec import RunSpec, make_spec, parse_scale, policy_part, workload_part
 from klrubench.study.store import Store
 

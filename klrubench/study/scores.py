@@ -208,8 +208,8 @@ def wide(runs: pl.DataFrame, setting: str | None = None, baseline: str = BASELIN
     """Cost beside benefit on one setting (default: the first): the cells of `matrix`, and what is no plain number.
 
     Added to each: `cpu_pct` ({thread or kind of stall: % of a core}), `daemon_threads`, `bound` ({name: share of the
-    run}), `vmstat` ({name: mean}), `sysctls`, `notes`; where there are several tenants, `tenants`, `jain` and `least_most` (see
-    `tenants.shared`).
+    run}), `vmstat` ({name: mean}), `sysctls`, `notes`; where there are several tenants, `tenants`, `jain` and
+    `least_most` (see `tenants.shared`).
     """
     settings = grid(runs)
     chosen = next(iter(settings)) if setting is None else setting

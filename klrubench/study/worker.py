@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from klrubench.errors import (
 from klrubench.study.execute import execute
 from klrubench.study.folder import shown
 from klrubench.study.loader import place_of
+from klrubench.study.manifest import host_facts
 from klrubench.study.spec import RunSpec
 
 _KINDS = (UsageError, TraceFormatError, StoreError, ConservationError)
@@ -35,6 +36,7 @@ class Answer:
         message: what went wrong, in one line.
         error: class of klrubench.errors to report it with (a plug-in's own could not be sent to another process).
         detail: the traceback; empty for an error a user can make.
+        host: CPU, system and library versions of the worker.
     """
 
     result: dict[str, Any] | None
@@ -42,6 +44,7 @@ class Answer:
     message: str = ""
     error: type[KlrubenchError] = RunFailedError
     detail: str = ""
+    host: dict[str, Any] = field(default_factory=dict)
 
 
 Task = Callable[[RunSpec], Answer]
@@ -58,7 +61,7 @@ def work(spec: RunSpec) -> Answer:
     except Exception as error:  # a plug-in may raise anything; the other runs go on, and this one is reported
         said = f"{_place(error, spec)}: {type(error).__name__}: {one_line(error)}"
         return Answer(None, message=said, detail=traceback.format_exc())
-    return Answer(result, time.perf_counter() - started)
+    return Answer(result, time.perf_counter() - started, host=host_facts())
 
 
 def one_line(error: BaseException) -> str:

@@ -59,7 +59,7 @@ def check_epoch_length(epoch_length: int) -> int:
 
 
 @kernel
-def _slot_of(keys, page):  # type: ignore[no-untyped-def]
+def _slot_of(keys: np.ndarray, page: np.uint64) -> np.uint64:
     """The slot that holds `page` + 1, or the empty one where it belongs (linear probing)."""
     mask = np.uint64(keys.size - 1)
     slot = mix64(page * GOLDEN) & mask
@@ -69,7 +69,16 @@ def _slot_of(keys, page):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _touch_page(page, kind, missed, keys, ids, counts, touched, state):  # type: ignore[no-untyped-def]
+def _touch_page(
+    page: np.uint64,
+    kind: int,
+    missed: int,
+    keys: np.ndarray,
+    ids: np.ndarray,
+    counts: np.ndarray,
+    touched: np.ndarray,
+    state: np.ndarray,
+) -> None:
     """Count one touch; a new page takes the next number."""
     slot = _slot_of(keys, page)
     if keys[slot] == np.uint64(0):
@@ -88,7 +97,18 @@ def _touch_page(page, kind, missed, keys, ids, counts, touched, state):  # type:
 
 
 @kernel
-def _touch_access(kind, address, size, filtered, tags, keys, ids, counts, touched, state):  # type: ignore[no-untyped-def]
+def _touch_access(
+    kind: int,
+    address: np.uint64,
+    size: int,
+    filtered: bool,
+    tags: np.ndarray,
+    keys: np.ndarray,
+    ids: np.ndarray,
+    counts: np.ndarray,
+    touched: np.ndarray,
+    state: np.ndarray,
+) -> None:
     """Count the touches of one access: one for each line that it reaches, on the page of that line."""
     line = address >> _LINE_SHIFT
     last = (address + np.uint64(size - 1)) >> _LINE_SHIFT
@@ -100,9 +120,21 @@ def _touch_access(kind, address, size, filtered, tags, keys, ids, counts, touche
 
 
 @kernel
-def _collect(  # type: ignore[no-untyped-def]
-    kinds, addresses, sizes, first, by_instructions, epoch_length, filtered, tags, keys, ids, counts, touched, state
-):
+def _collect(
+    kinds: np.ndarray,
+    addresses: np.ndarray,
+    sizes: np.ndarray,
+    first: int,
+    by_instructions: bool,
+    epoch_length: int,
+    filtered: bool,
+    tags: np.ndarray,
+    keys: np.ndarray,
+    ids: np.ndarray,
+    counts: np.ndarray,
+    touched: np.ndarray,
+    state: np.ndarray,
+) -> tuple[int, int]:
     """Count events from `first` on; returns the next one and why it stopped.
 
     A full epoch ends when the first unit of the next one is met. The table of pages is full at half its slots.
@@ -126,7 +158,7 @@ def _collect(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _reinsert(old_keys, old_ids, keys, ids):  # type: ignore[no-untyped-def]
+def _reinsert(old_keys: np.ndarray, old_ids: np.ndarray, keys: np.ndarray, ids: np.ndarray) -> None:
     for old in range(old_keys.size):
         if old_keys[old] != np.uint64(0):
             slot = _slot_of(keys, old_keys[old] - _ONE)

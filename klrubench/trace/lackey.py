@@ -74,7 +74,7 @@ class Events(NamedTuple):
 
 
 @kernel
-def _after_newline(text, at, stop):  # type: ignore[no-untyped-def]
+def _after_newline(text: np.ndarray, at: int, stop: int) -> int:
     """The index after the next newline; `stop` + 1 when there is none."""
     while at < stop and text[at] != _NEWLINE:
         at += 1
@@ -82,14 +82,14 @@ def _after_newline(text, at, stop):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _after_spaces(text, at, stop):  # type: ignore[no-untyped-def]
+def _after_spaces(text: np.ndarray, at: int, stop: int) -> int:
     while at < stop and text[at] == _SPACE:
         at += 1
     return at
 
 
 @kernel
-def _is_skipped(text, at, stop):  # type: ignore[no-untyped-def]
+def _is_skipped(text: np.ndarray, at: int, stop: int) -> bool:
     """Whether an empty line, a message of valgrind or a superblock begins here."""
     letter = text[at]
     if letter == _NEWLINE:
@@ -103,7 +103,7 @@ def _is_skipped(text, at, stop):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _read_address(text, at, stop):  # type: ignore[no-untyped-def]
+def _read_address(text: np.ndarray, at: int, stop: int) -> tuple[int, np.uint64, bool]:
     """Hexadecimal digits and their comma: index after it, address, whether they were well formed."""
     first, address = at, np.uint64(0)
     while at < stop and _HEX[text[at]] != _NONE:
@@ -114,7 +114,7 @@ def _read_address(text, at, stop):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _read_size(text, at, stop):  # type: ignore[no-untyped-def]
+def _read_size(text: np.ndarray, at: int, stop: int) -> tuple[int, int, bool]:
     """Decimal digits and their newline: index after it, size, whether they were well formed."""
     first, size = at, 0
     while at < stop and at - first < 5 and _ZERO <= text[at] <= _NINE:
@@ -128,7 +128,7 @@ def _read_size(text, at, stop):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _read_line(text, begin, stop):  # type: ignore[no-untyped-def]
+def _read_line(text: np.ndarray, begin: int, stop: int) -> tuple[int, int, np.uint8, np.uint64, int]:
     """Any line: fault, index after it (above `stop`: unfinished), kind (`_NONE`: to be passed over), address, size."""
     at = _after_spaces(text, begin, stop)
     kind, address, size = np.uint8(_NONE), np.uint64(0), 0
@@ -148,7 +148,9 @@ def _read_line(text, begin, stop):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _parse(text, stop, kinds, addresses, sizes, counters):  # type: ignore[no-untyped-def]
+def _parse(
+    text: np.ndarray, stop: int, kinds: np.ndarray, addresses: np.ndarray, sizes: np.ndarray, counters: np.ndarray
+) -> int:
     """Read whole lines of text[:stop] until they or the room for events end.
 
     counters: bytes consumed, events, lines read. Returns a fault code; the faulty line is the one after those read.

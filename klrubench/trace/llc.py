@@ -40,7 +40,7 @@ def parse_size_bytes(text: str) -> int:
 
 
 @kernel
-def touch_line(tags, line):  # type: ignore[no-untyped-def]
+def touch_line(tags: np.ndarray, line: np.uint64) -> int:
     """Touch a line of the cache; returns 1 for a miss, 0 for a hit.
 
     tags: u64 [sets, ways], most recent way first, each line + 1 (0: empty). line: u64 address >> 6.
@@ -61,7 +61,7 @@ def touch_line(tags, line):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _touch_lines(tags, lines, missed):  # type: ignore[no-untyped-def]
+def _touch_lines(tags: np.ndarray, lines: np.ndarray, missed: np.ndarray) -> None:
     for i in range(lines.size):
         missed[i] = touch_line(tags, lines[i])
 

@@ -30,6 +30,7 @@ from klrubench.errors import UsageError
 from klrubench.trace.kernel import kernel
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.trace.format import Trace
     from klrubench.workload import Layout
 
@@ -169,7 +170,7 @@ def _first_of_each(values: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def _hashed(x, key, bound):  # type: ignore[no-untyped-def]
+def _hashed(x: int, key: np.uint64, bound: int) -> np.int64:
     """A number of 0 .. bound - 1 that depends on x and key (x and bound below 2^32)."""
     # products of 32-bit numbers, whose halves are folded together: a third of the cost of 64-bit ones in vector code
     h = ((np.uint64(x) ^ key) & _LOW_32) * _MULTIPLY_1
@@ -178,7 +179,7 @@ def _hashed(x, key, bound):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _mixed(x, rows, columns, key):  # type: ignore[no-untyped-def]
+def _mixed(x: int, rows: int, columns: int, key: np.uint64) -> Int:
     """A bijection of 0 .. rows x columns - 1: a Feistel network of four rounds whose halves are row and column."""
     row = np.int64(np.float64(x) / np.float64(columns))
     column = x - row * columns
@@ -191,7 +192,7 @@ def _mixed(x, rows, columns, key):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _shuffle(out, first, size, rows, columns, key):  # type: ignore[no-untyped-def]
+def _shuffle(out: np.ndarray, first: int, size: int, rows: int, columns: int, key: np.uint64) -> None:
     """Images of first, first + 1, ... under a bijection of 0 .. size - 1: walks the cycles of a slightly larger one."""
     most = np.uint32(0)
     for i in range(out.size):
@@ -205,7 +206,7 @@ def _shuffle(out, first, size, rows, columns, key):  # type: ignore[no-untyped-d
 
 
 @kernel
-def _look_up(out, size, slots, start):  # type: ignore[no-untyped-def]
+def _look_up(out: np.ndarray, size: int, slots: np.ndarray, start: int) -> None:
     """What stands at shuffled numbers 0 .. size - 1 when `slots` are spread over them evenly from `start` on."""
     # two loops: each is compiled to vector code, one loop of both is not
     length, held = np.float64(size), np.int64(slots.size)
@@ -216,7 +217,7 @@ def _look_up(out, size, slots, start):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _place(out, at, scale, last_page, key):  # type: ignore[no-untyped-def]
+def _place(out: np.ndarray, at: int, scale: float, last_page: int, key: np.uint64) -> None:
     """Turn traced pages into target pages: each to a random place in its block. `at`: number of the first touch."""
     base, last = key + np.uint64(at) * GOLDEN, np.float64(last_page)
     for i in range(out.size):
@@ -226,7 +227,17 @@ def _place(out, at, scale, last_page, key):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _fill(out, first, begins, slots, slot_begins, scale, last_page, order_key, place_key):  # type: ignore[no-untyped-def]
+def _fill(
+    out: np.ndarray,
+    first: int,
+    begins: np.ndarray,
+    slots: np.ndarray,
+    slot_begins: np.ndarray,
+    scale: float,
+    last_page: int,
+    order_key: np.uint64,
+    place_key: np.uint64,
+) -> None:
     """Touches number `first` on. `begins`: number of the first touch of each epoch of each loop, and the run's end."""
     occurrence = np.searchsorted(begins, first, side="right") - 1
     done = 0

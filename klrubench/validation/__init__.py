@@ -1,1 +1,3 @@
-"""What klrubench does held against what real kernels did: observations of an emulated machine, published tables, a person's own counters."""
+"""What klrubench does held against what real kernels did: observations of an emulated machine, published tables,
+a person's own counters.
+"""

@@ -135,7 +135,8 @@ def _check_growth(file: Path, name: str, column: list[float], strictly: bool) ->
     for line, (before, after) in enumerate(itertools.pairwise(column), 3):
         if after < before or (strictly and after == before):
             raise UsageError(
-                f"{file}:{line}: {name} goes from {before:g} to {after:g}; rows must be in order of time, counters cumulative"
+                f"{file}:{line}: {name} goes from {before:g} to {after:g}; rows must be in order of time, counters "
+                "cumulative"
             )
 
 
@@ -155,7 +156,8 @@ def hold_against(
 
     Args:
         policy, workload: `NAME[:k=v,...]`.
-        machine, seed, scale, daemon_cpus: as for `run`; `system` are ratio, kernel, hz, sysctls and costs of the machine.
+        machine, seed, scale, daemon_cpus: as for `run`; `system` are ratio, kernel, hz, sysctls and costs of the
+            machine.
 
     Raises:
         UsageError: something that was given makes no sense, in one line.

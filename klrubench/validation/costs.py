@@ -1,4 +1,6 @@
-"""The cost rows: guest instructions, read off what a run charges. klrubench's cost table takes these numbers as they are."""
+"""The cost rows: guest instructions, read off what a run charges.
+klrubench's cost table takes these numbers as they are.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ def counted(name: str) -> float:
     return facts()[name].number
 
 
-# --- the aging walk, by the CPU time of a kswapd that has to make a generation -----------------------------------------
+# --- the aging walk, by the CPU time of a kswapd that has to make a generation ----------------------------------------
 
 
 def first_aging(young: int, pages: int, kernel: str) -> tuple[float, int]:

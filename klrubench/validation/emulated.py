@@ -1,4 +1,6 @@
-"""The emulated machine of the observations, a program that touches what a set-up says, and ways to watch a system run."""
+"""The emulated machine of the observations, a program that touches what a set-up says,
+and ways to watch a system run.
+"""
 
 from __future__ import annotations
 

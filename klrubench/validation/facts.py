@@ -8,7 +8,10 @@ from functools import cache
 from pathlib import Path
 
 OBSERVED = Path(__file__).parent / "observed"
-CLOCK = "emulated machine with one CPU; its clock counts executed instructions, 2 ns each: only ratios of times mean anything"
+CLOCK = (
+    "emulated machine with one CPU; its clock counts executed instructions, 2 ns each: only ratios of times mean "
+    "anything"
+)
 KERNELS = {
     "6.1": "6.1 (Debian)",
     "6.12": "6.12 (Debian)",
@@ -68,7 +71,8 @@ TIME_LINES = (
     Fact(
         "klruscand_hotset",
         "klru-rfc2",
-        "time line of the hotset workload under klruscand, each half second: pages of each class, sightings, promotions",
+        "time line of the hotset workload under klruscand, each half second: pages of each class, sightings, "
+        "promotions",
         "25 rows: klruscand_hotset.csv",
         "pages",
         "abs 2% of class",

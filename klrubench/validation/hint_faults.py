@@ -36,8 +36,9 @@ LOADS = np.array([0.80, 0.15, 0.05]) * LOADS_PER_S
 COUNTERS = [NUMA_PTE_UPDATES, NUMA_HINT_FAULTS, PGPROMOTE_SUCCESS]
 HOT_THRESHOLD_S = 1.0
 INFERRED = (
-    "two inputs were read off this time line: marking a PTE takes 330 instructions (from the second burst), and the program, whose "
-    "linking is not recorded, has 4 small mappings above the large one, as a static PIE has (from the fourth; a dynamic program has 7)"
+    "two inputs were read off this time line: marking a PTE takes 330 instructions (from the second burst), and the "
+    "program, whose linking is not recorded, has 4 small mappings above the large one, as a static PIE has (from the "
+    "fourth; a dynamic program has 7)"
 )
 STATIC_PIE = 4  # small mappings above the large one in a static position-independent program, by our count
 LINKED = {"static": 2, "static PIE": STATIC_PIE, "dynamic": 7}
@@ -61,7 +62,7 @@ def hinted(
     return start("numa_balancing", workload, machine=machine, duration_s=duration_s, seed=seed, workload_values=values)
 
 
-# --- one scan -----------------------------------------------------------------------------------------------------------
+# --- one scan ---------------------------------------------------------------------------------------------------------
 
 
 def residuals(kernel: str, seed: int) -> np.ndarray:
@@ -91,7 +92,7 @@ def first_pass_law() -> Finding:
     )
 
 
-# --- the time line of hotset ----------------------------------------------------------------------------------------------
+# --- the time line of hotset ------------------------------------------------------------------------------------------
 
 
 @cache
@@ -111,7 +112,8 @@ def bursts(small: int = STATIC_PIE) -> list[tuple[float, int]]:
 
 
 def observed_start_s() -> float:
-    """Second of the time line at which the kernel's first scan came, from the shares of warm and cold pages at second 2.
+    """Second of the time line at which the kernel's first scan came,
+    from the shares of warm and cold pages at second 2.
 
     All marked pages are promoted at their first load after it, until the threshold of 1 s.
     """
@@ -184,7 +186,8 @@ def hint_fault_hotset() -> Finding:
     last, (marked, faults, promoted) = rows[-1], at(rows[-1]["second"])[1]
     ordered = all(state[1][2] <= state[1][1] <= state[1][0] for _, state in run_of_hotset())
     return finding(
-        f"{len(rows)} rows: classes within {100 * worst:.1f} %; at 40 s {marked} marked, {faults} faults, {promoted} promoted",
+        f"{len(rows)} rows: classes within {100 * worst:.1f} %; at 40 s {marked} marked, {faults} faults, "
+        f"{promoted} promoted",
         below("furthest, share of class", worst, 0.02),
         same("hot pages on the fast node from second 3 on", {4096}, set(hot)),
         near("PTEs marked at 40 s", last["ptes_marked"], marked, share=0.02),
@@ -195,7 +198,7 @@ def hint_fault_hotset() -> Finding:
     )
 
 
-# --- free space, costs ------------------------------------------------------------------------------------------------------
+# --- free space, costs ------------------------------------------------------------------------------------------------
 
 
 @check("freespace_regime", GROUP)

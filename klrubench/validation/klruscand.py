@@ -1,4 +1,6 @@
-"""klruscand's rows, by running the policy as posted: sightings, gaps, periods, the law, the time line, a full fast node."""
+"""klruscand's rows, by running the policy as posted: sightings, gaps, periods, the law, the time line,
+a full fast node.
+"""
 
 from __future__ import annotations
 
@@ -96,13 +98,17 @@ def klru_gap_rule() -> Finding:
     expected = {name: SET if name in ("gap 1", "gap 2", "every second") else 0 for name in promoted}
     far = sum(promoted[f"gap {gap}"] for gap in range(3, 7))
     return finding(
-        f"gap 1 and 2: {promoted['gap 1']} and {promoted['gap 2']} of 512; 3 to 6: {far}; every third pass: {promoted['every third']}",
+        f"gap 1 and 2: {promoted['gap 1']} and {promoted['gap 2']} of 512; 3 to 6: {far}; every third pass: "
+        f"{promoted['every third']}",
         same("pages promoted", expected, promoted),
     )
 
 
 def pass_starts(system: System) -> tuple[list[float], list[float]]:
-    """Run: (ms at which each pass began, CPU time of klruscand until then in ms). A pass begins with its fixed charge."""
+    """Run: (ms at which each pass began, CPU time of klruscand until then in ms).
+
+    A pass begins with its fixed charge.
+    """
     starts: list[float] = []
     spent: list[float] = []
     charge = system.charge_full
@@ -141,7 +147,8 @@ def klru_no_catchup() -> Finding:
     lasted, apart = np.diff(spent)[:19], np.diff(starts)[:19]
     pause = float(np.abs(apart - lasted).max())
     return finding(
-        f"pause {pause:.3f} ms at most in {len(lasted)} of 19 passes of {lasted.min():.0f} to {lasted.max():.0f} ms, interval 50 ms",
+        f"pause {pause:.3f} ms at most in {len(lasted)} of 19 passes of {lasted.min():.0f} to {lasted.max():.0f} ms, "
+        f"interval 50 ms",
         holds("passes outlast the interval", "> 50 ms", bool((lasted > 50).all()), float(lasted.min())),
         below("largest pause, ms", pause, 1e-6),
         same("passes", 19, len(lasted)),
@@ -256,7 +263,8 @@ def klruscand_hotset() -> Finding:
         moved = abs(promoted - row["pgpromote_success"]) / HOTSET_PAGES
         worst = [max(pair) for pair in zip(worst, (off, sightings, moved), strict=True)]
     return finding(
-        f"{len(rows)} rows (well after a pass): classes within {100 * worst[0]:.1f} %, sightings {100 * worst[1]:.1f} %",
+        f"{len(rows)} rows (well after a pass): classes within {100 * worst[0]:.1f} %, "
+        f"sightings {100 * worst[1]:.1f} %",
         below("furthest, share of class", worst[0], 0.02),
         below("sightings, share of count", worst[1], 0.02),
         below("promotions, share of pages", worst[2], 0.02),
@@ -274,7 +282,8 @@ def klru_freespace() -> Finding:
     roomy = int(large.mm.stat[PGPROMOTE_CANDIDATE])
     differ = int(np.count_nonzero(fast_pages(small) != fast_pages(large)))
     return finding(
-        f"same promotions ({differ} pages differ); candidates {roomy} with room to spare, else {candidates} = {popped} pops",
+        f"same promotions ({differ} pages differ); candidates {roomy} with room to spare, else {candidates} = "
+        f"{popped} pops",
         same("pages promoted in one of both", 0, differ),
         same("candidates with more than 1 GiB free", 0, roomy),
         same("candidates otherwise: the pops", popped, candidates),
@@ -312,7 +321,7 @@ def behind_a_hog(seed: int = 1) -> System:
     """`hotset`, idled out, in a program that has filled the fast node before with pages it never touches again."""
     hotset_class: Any = find_workload("hotset")
 
-    class BehindAHog(hotset_class):  # type: ignore[misc]
+    class BehindAHog(hotset_class):
         def full_pages(self) -> int:
             return HOG + int(super().full_pages())
 
@@ -335,8 +344,8 @@ POPPED = "popped"
     "klru_full_nb0",
     GROUP,
     known={
-        POPPED: "pops grow with the loads a second, and the row says neither which program ran beside the one that filled "
-        "the node nor how many loads it had on the only CPU; here hotset makes 50,000 loads a second"
+        POPPED: "pops grow with the loads a second, and the row says neither which program ran beside the one that "
+        "filled the node nor how many loads it had on the only CPU; here hotset makes 50,000 loads a second"
     },
 )
 def klru_full_nb0() -> Finding:

@@ -270,11 +270,14 @@ def newborn_passes(together: bool) -> list[list[int]]:
 
 @check("klru_force_newborn", GROUP)
 def klru_force_newborn() -> Finding:
-    """A new process makes the pass forced for what comes after it: a later memcg, not an older address space of its own."""
+    """A new process makes the pass forced for what comes after it: a later memcg,
+    not an older address space of its own.
+    """
     whole, apart, together = 32 * TABLE, newborn_passes(False), newborn_passes(True)
     later, older = [of[1] for of in apart], [of[0] for of in together]
     return finding(
-        f"later memcg: {later[0]}, {later[1]} of {whole}, {later[2]} seen before, with, after; older mm of the same memcg: {older[1]}",
+        f"later memcg: {later[0]}, {later[1]} of {whole}, {later[2]} seen before, with, after; older mm of the same "
+        f"memcg: {older[1]}",
         same("pages of the later memcg seen before, with and after", [0, whole, 0], later),
         same("pages of the older address space of the same memcg", [0, 0, 0], older),
         same("pages of the newborn in its first pass", [whole, whole], [apart[1][0], together[1][1]]),
@@ -283,7 +286,9 @@ def klru_force_newborn() -> Finding:
 
 @check("klru_force_keeps_pmd", GROUP)
 def klru_force_keeps_pmd() -> Finding:
-    """A forced pass leaves the PMD bits: the next one visits every table again, those after it only what was touched."""
+    """A forced pass leaves the PMD bits: the next one visits every table again,
+    those after it only what was touched.
+    """
     system, visited, touched = memory(64 * TABLE, "6.17"), [], np.arange(32 * TABLE)
     for _ in range(4):
         touch(system, touched)
@@ -368,7 +373,8 @@ def klru_edge_posted() -> Finding:
     system.mm.pte[:FILLER] &= np.uint8(0xFF ^ ACCESSED)
     reported = sorted({young for _, young in watch(system, 50, stat(PTESCAN_YOUNG))})[:3]
     return finding(
-        f"reported so far: {reported[0]} at the 1 GiB boundary, {reported[1]} at the end of the pass, {reported[2]} one later",
+        f"reported so far: {reported[0]} at the 1 GiB boundary, {reported[1]} at the end of the pass, {reported[2]} "
+        f"one later",
         same("pages reported", [66 * TABLE, 164_864, SWEPT], reported),
     )
 

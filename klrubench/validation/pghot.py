@@ -1,4 +1,6 @@
-"""pghot's and kpromoted's rows: the record and its list, the heap, the wrap, the frame that outlives its page, throughput."""
+"""pghot's and kpromoted's rows: the record and its list, the heap, the wrap, the frame that outlives its page,
+throughput.
+"""
 
 from __future__ import annotations
 
@@ -159,7 +161,9 @@ OLD, NEW = np.arange(4097), np.arange(4608, 4608 + 4097)
 
 
 def inherited(touched_in: int) -> int:
-    """Pages of a new owner promoted by its one sighting, before pass `touched_in`; the old owner's was before pass 3."""
+    """Pages of a new owner promoted by its one sighting, before pass `touched_in`;
+    the old owner's was before pass 3.
+    """
     program = Script(
         20 * TABLE, sorted(before_pass([3], OLD) + before_pass([touched_in], NEW), key=lambda step: step[0])
     )

@@ -1,8 +1,9 @@
-"""Tables that others have published, held against klrubench: the order of the systems and the sign of each difference, no more.
+"""Tables that others have published, held against klrubench: the order of the systems and the sign of each difference,
+no more.
 
-None of the posts says enough to be run again (latencies, the program's own work, often the limits). What is not said is taken from a
-preset or named in the table's set-up. No constant is fitted: where the shape does not come out, the table says by how much, and why as far
-as that is known. The set-ups themselves are in published_tables.py.
+None of the posts says enough to be run again (latencies, the program's own work, often the limits). What is not said is
+taken from a preset or named in the table's set-up. No constant is fitted: where the shape does not come out, the table
+says by how much, and why as far as that is known. The set-ups themselves are in published_tables.py.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Entry:
     Attributes:
         label: as published.
         policy: what stands for it here, as typed; empty where nothing does.
-        published: its numbers, by column; `less` are columns in which it is left out.
+        published: its numbers, by column.
         why: what is known to be missing here, for claims that come out otherwise.
     """
 
@@ -164,10 +165,15 @@ def order_claims(table: Published, column: str, found: list[Found]) -> list[Clai
                 mine,
                 agrees,
                 True,
-                "" if agrees else low.why or high.why,
+                "" if agrees else reason(low, high),
             )
         )
     return claims
+
+
+def reason(low: Entry, high: Entry) -> str:
+    """Why a claim on two systems does not come out: first of the one that nothing stands for."""
+    return next((each.why for each in (low, high) if not each.policy), "") or low.why or high.why
 
 
 def number_claims(table: Published, column: str, found: list[Found]) -> list[Claim]:
@@ -181,7 +187,7 @@ def number_claims(table: Published, column: str, found: list[Found]) -> list[Cla
     return claims
 
 
-# --- running ------------------------------------------------------------------------------------------------------------
+# --- running ----------------------------------------------------------------------------------------------------------
 
 
 def simulated(policy: Any, workload: Any, machine: Any, duration_s: float, fold: int) -> Any:

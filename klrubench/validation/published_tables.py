@@ -13,27 +13,35 @@ from klrubench.policy import Policy, param
 from klrubench.validation.published import Column, Entry, Found, Published, Say, fixed_work, roomy, simulated
 from klrubench.workload import Layout, Stream, Workload
 
-# --- pghot v3's microbenchmark --------------------------------------------------------------------------------------------
+# --- pghot v3's microbenchmark ----------------------------------------------------------------------------------------
 
 RANDOM = "uniform:threads=64,rate=0,compute_ns=20,mlp=1,touches=1,placement=lower,read_share=0.5"
 PGHOT = "pghot v3, 20251110052343.208768-1-bharata@amd.com"
-PGHOT_SETUP = "64 threads, random accesses, half of them writes, to memory that begins on CXL (8 GiB in mode 1), room in DRAM; means of three runs"
+PGHOT_SETUP = (
+    "64 threads, random accesses, half of them writes, to memory that begins on CXL (8 GiB in mode 1), room in "
+    "DRAM; means of three runs"
+)
 PGHOT_ASSUMED = (
-    "latencies of cxl-asic, 20 ns of work an access, one node with CPUs; as much work as NUMAB0 does in its time. At some 100 touches a page "
+    "latencies of cxl-asic, 20 ns of work an access, one node with CPUs; as much work as NUMAB0 does in its time. "
+    "At some 100 touches a page "
     "and second every page is hot: that all are promoted tests nothing else"
 )
 STORES = (
-    "the gain from DRAM is larger here: a write waits like a read (a store buffer would hide it), and nothing but memory takes time "
+    "the gain from DRAM is larger here: a write waits like a read (a store buffer would hide it), and nothing but "
+    "memory takes time "
     "(random accesses to 8 GiB also miss the TLB, on both tiers)"
 )
 NO_HINT_PGHOT = "hint faults that record in pghot are no policy here"
 SCAN_WHY = (
-    "here the scan is done before the sweep of hint faults, which marks 256 MiB a second at first; the post does not say why the scan was late, and one "
+    "here the scan is done before the sweep of hint faults, which marks 256 MiB a second at first; the post does "
+    "not say why the scan was late, and one "
     "kmigrated at the upper end of its cost (13 us a page, 27 s for all) would still be done before the sweep"
 )
 IBS_WHY = (
-    "three samples within 5 s of each other must meet a page; at one in 10,000 of these misses a page is sampled once in 110 s, and to find as many as the "
-    "post did takes about 0.08 samples a page and second, that is 1.7 billion misses a second: its ops or its rule were others (v3's masks were posted "
+    "three samples within 5 s of each other must meet a page; at one in 10,000 of these misses a page is sampled "
+    "once in 110 s, and to find as many as the "
+    "post did takes about 0.08 samples a page and second, that is 1.7 billion misses a second: its ops or its rule "
+    "were others (v3's masks were posted "
     "overlapping; what they were meant to be is modelled)"
 )
 ALL_4K = 2_097_152.0
@@ -71,12 +79,21 @@ PGHOT_MODE3 = Published(
     fixed_work(f"{RANDOM},footprint_gib=64,page=2m", lambda: roomy(128, 258), 128, "NUMAB0"),
 )
 
-# --- kmmscand -------------------------------------------------------------------------------------------------------------
+# --- kmmscand ---------------------------------------------------------------------------------------------------------
 
-KMMSCAND = "V1 of Mar 2025 (time s); V0, 20241201153818.2633616-1-raghavendra.kt@amd.com (V0 time s, and its split into scanning and migrating)"
+KMMSCAND = (
+    "V1 of Mar 2025 (time s); V0, 20241201153818.2633616-1-raghavendra.kt@amd.com (V0 time s, and its split into "
+    "scanning and migrating)"
+)
 KSCAND = "V3, 20250814153307.1553061-1-raghavendra.kt@amd.com; Genoa, Linux 6.16"
-KMMSCAND_ASSUMED = "latencies of cxl-asic, 20 ns of work an access, half of them writes, room in DRAM; as much work as NUMAB2 does in its time"
-FAULT_WHY = "by these posts a promoting fault takes 17.8-30.9 us a page and the thread 5.3-13 us; here 8.6 us, as counted in 6.18, and 7.5 us, flushes included"
+KMMSCAND_ASSUMED = (
+    "latencies of cxl-asic, 20 ns of work an access, half of them writes, room in DRAM; as much work as NUMAB2 "
+    "does in its time"
+)
+FAULT_WHY = (
+    "by these posts a promoting fault takes 17.8-30.9 us a page and the thread 5.3-13 us; here 8.6 us, as counted "
+    "in 6.18, and 7.5 us, flushes included"
+)
 PATCHED_NUMAB1 = "hint faults and kmmscand at once are no policy here"
 
 
@@ -89,7 +106,8 @@ def kmmscand(
 ) -> Published:
     """One size of kmmscand's tables; times of V1 as published: NUMAB2, patched NUMAB1, NUMAB1, patched NUMAB0.
 
-    `v0`: its times, of NUMAB2 and of kmmscand; `hint` and `scan`: their seconds of scanning, then of faulting or migrating.
+    `v0`: its times, of NUMAB2 and of kmmscand; `hint` and `scan`: their seconds of scanning, then of faulting or
+    migrating.
     """
     columns = [Column("time s")]
     split: list[dict[str, float]] = [{}, {}]
@@ -147,11 +165,12 @@ KMMSCANDS = (
     kscand(128, 1100, 920),
 )
 
-# --- hot page selection ---------------------------------------------------------------------------------------------------
+# --- hot page selection -----------------------------------------------------------------------------------------------
 
 SLICES = 512
 LADDER_WHY = (
-    "in the end every step holds nearly the same pages here, and a migration costs the program its fault alone: no contention for list locks, "
+    "in the end every step holds nearly the same pages here, and a migration costs the program its fault alone: no "
+    "contention for list locks, "
     "no write amplification of the medium"
 )
 LADDER_S, LADDER_FOLD, LADDER_GIB = 2000.0, 4096, 384
@@ -159,7 +178,8 @@ LIMIT_MB_S = 165
 
 
 class _Pmbench(Workload):
-    """Random accesses, normally distributed over the address space, at full size by slices: no page changes its rate with the scale."""
+    """Random accesses, normally distributed over the address space, at full size by slices: no page changes its "
+    "rate with the scale."""
 
     sigma: float = param(1 / 6, low=0.01, high=1, help="standard deviation, of the address space")
 
@@ -228,9 +248,12 @@ LADDER = Published(
     "cover letter of the series; pmbench on Optane",
     (Column("million accesses/s"), Column("promoted MB/s")),
     "pmbench, normal distribution over the addresses, 80 % reads, two sockets with Optane",
-    f"preset optane with the rules of 6.1 and active and inactive lists (MGLRU came later and is off by default), {LADDER_GIB} GiB at 1:3, that is 96 GiB of "
-    f"DRAM (six channels of 16 GiB), 32 threads with 50 ns of work an access, a standard deviation of a sixth, {LIMIT_MB_S} MB/s of limit (not said; read off "
-    "the table's own rate), threads that scan at the shortest period from the start (long-lived ones do); rates of the last half of a run of over an hour; "
+    "preset optane with the rules of 6.1 and active and inactive lists (MGLRU came later and is off by default), "
+    f"{LADDER_GIB} GiB at 1:3, that is 96 GiB of "
+    "DRAM (six channels of 16 GiB), 32 threads with 50 ns of work an access, a standard deviation of a sixth, "
+    f"{LIMIT_MB_S} MB/s of limit (not said; read off "
+    "the table's own rate), threads that scan at the shortest period from the start (long-lived ones do); rates of "
+    "the last half of a run of over an hour; "
     "reclaim on a CPU of its own",
     (
         Entry("base", "any hint fault promotes", {"million accesses/s": 146.9, "promoted MB/s": 725.6}),

@@ -1,7 +1,8 @@
 """DAMON on physical addresses: regions, access checks, interval tuning, and DAMOS schemes that migrate.
 
-Source: mm/damon/{core,paddr,ops-common}.c of Linux 6.12-6.18; samples/damon/mtier.c for the way policies combine it. Not modelled: virtual
-addresses, other operations of DAMOS, several targets a context, rmap walks that fail to lock the folio.
+Source: mm/damon/{core,paddr,ops-common}.c of Linux 6.12-6.18; samples/damon/mtier.c for the way policies combine it.
+Not modelled: virtual addresses, other operations of DAMOS, several targets a context,
+rmap walks that fail to lock the folio.
 """
 
 from __future__ import annotations

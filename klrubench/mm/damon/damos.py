@@ -1,8 +1,9 @@
 """DAMOS: apply migrate_hot or migrate_cold to the regions that score best, within a quota that follows a goal.
 
-Sources: damos_adjust_quota, damos_set_effective_quota, damos_apply_scheme, damos_skip_charged_region, damos_apply_target (mm/damon/core.c),
-damon_hot_score, damon_pa_migrate, damon_migrate_pages (mm/damon/ops-common.c, paddr.c), 6.16-6.18. Sizes inside count simulated pages.
-Not modelled: the time quota, filters other than `young`, watermarks of schemes.
+Sources: damos_adjust_quota, damos_set_effective_quota, damos_apply_scheme, damos_skip_charged_region,
+damos_apply_target (mm/damon/core.c), damon_hot_score, damon_pa_migrate, damon_migrate_pages (mm/damon/ops-common.c,
+paddr.c), 6.16-6.18. Sizes inside count simulated pages. Not modelled: the time quota, filters other than `young`,
+watermarks of schemes.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from klrubench.mm.state import CAPACITY, FREE, KSWAPD_WAKE, WMARK_LOW, WMARK_MIN
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.mm.damon.kdamond import Kdamond
+    from klrubench.mm.state import Mm
     from klrubench.simulate import System
 
 MAX_SCORE, MAX_SUBSCORE, MAX_AGE_LOG = 99, 100, 32
@@ -49,14 +52,16 @@ NOWHERE = -1
 
 
 @njit_inline
-def moving_sum(r, k, s):
-    """The region's accesses over the last aggregation interval, were the last one's spread evenly (nr_accesses_bp / 10000)."""
+def moving_sum(r: np.ndarray, k: int, s: np.ndarray) -> int:
+    """The region's accesses over the last aggregation interval, were the last one's spread evenly
+    (nr_accesses_bp / 10000).
+    """
     last = r[LAST_NR, k] * 10_000
     return (last - s[PASSED] * (last // s[MAX_NR]) + r[NR_ACCESSES, k] * 10_000) // 10_000
 
 
 @njit_inline
-def log2_plus_1(n):
+def log2_plus_1(n: int) -> int:
     """ilog2(n) + 1 of n >= 0; 0 for 0."""
     bits = 0
     while n > 0:
@@ -66,7 +71,7 @@ def log2_plus_1(n):
 
 
 @njit_inline
-def hot_score(nr, age, s):
+def hot_score(nr: int, age: int, s: np.ndarray) -> int:
     """damon_hot_score: 0 (coldest) to 99."""
     frequency = nr * MAX_SUBSCORE // s[MAX_NR]
     age_log = min(log2_plus_1(age * s[AGGREGATION_US] // 1_000_000), MAX_AGE_LOG)
@@ -80,7 +85,7 @@ def hot_score(nr, age, s):
 
 
 @njit_inline
-def score_of(r, k, s):
+def score_of(r: np.ndarray, k: int, s: np.ndarray) -> Int:
     """The scheme's score of a region, or -1 if its access pattern is not the scheme's."""
     nr = moving_sum(r, k, s)
     if nr < s[LEAST_NR] or nr > s[MOST_NR]:
@@ -90,7 +95,7 @@ def score_of(r, k, s):
 
 
 @njit
-def least_score(r, n, s):
+def least_score(r: np.ndarray, n: int, s: np.ndarray) -> Int:
     """The score from which on regions fit in the quota, best first; the level that overflows it is included."""
     sizes = np.zeros(MAX_SCORE + 1, np.int64)
     score = np.int64(0)
@@ -107,14 +112,16 @@ def least_score(r, n, s):
 
 
 @njit_inline
-def quota_full(s):
+def quota_full(s: np.ndarray) -> bool:
     """No whole page of the quota is left."""
     return s[CHARGED] >= s[QUOTA]
 
 
 @njit_inline
-def migrate_folio(mm, page, target, fold):
-    """Isolate and move without the gate of promotions: an allocation that does not reclaim, from the min watermark up; pages moved."""
+def migrate_folio(mm: Mm, page: int, target: int, fold: int) -> Int:
+    """Isolate and move without the gate of promotions: an allocation that does not reclaim, from the min watermark up;
+    pages moved.
+    """
     pages = folio_nr_pages(mm, page)
     if pages == 1 and not has_room(mm, target, pages, WMARK_LOW):
         mm.node[target, KSWAPD_WAKE] = 1
@@ -131,7 +138,9 @@ def migrate_folio(mm, page, target, fold):
 
 
 @njit_inline
-def migrate_region(mm, r, k, s, base_pages, first_frame, first_huge):
+def migrate_region(
+    mm: Mm, r: np.ndarray, k: int, s: np.ndarray, base_pages: int, first_frame: int, first_huge: int
+) -> None:
     """damon_pa_migrate: every page of the region that the `young` filter lets through, in address order."""
     address = r[START, k]
     while address < r[END, k]:
@@ -153,7 +162,7 @@ def migrate_region(mm, r, k, s, base_pages, first_frame, first_huge):
 
 
 @njit_inline
-def split_at(r, n, k, size):
+def split_at(r: np.ndarray, n: int, k: int, size: int) -> int:
     """damon_split_region_at: cut a region after `size` pages; returns the count (unchanged if the table is full)."""
     if n == r.shape[1]:
         return n
@@ -163,7 +172,7 @@ def split_at(r, n, k, size):
 
 
 @njit_inline
-def skip_charged(r, n, k, s):
+def skip_charged(r: np.ndarray, n: int, k: int, s: np.ndarray) -> tuple[bool, int]:
     """damos_skip_charged_region: up to where the last quota ended regions are passed over; (whether to skip, count)."""
     if s[CHARGED_TO] == NOWHERE:
         return False, n
@@ -179,7 +188,7 @@ def skip_charged(r, n, k, s):
 
 
 @njit_inline
-def merge_back(r, n, k, size_limit):
+def merge_back(r: np.ndarray, n: int, k: int, size_limit: int) -> tuple[int, int]:
     """Join a region to the one before if nothing is lost by it; (the region to go on from, count)."""
     if k == 0:
         return k, n
@@ -193,8 +202,12 @@ def merge_back(r, n, k, size_limit):
 
 
 @njit_inline
-def apply_to(mm, r, n, k, s, base_pages, first_frame, first_huge):
-    """damos_apply_scheme: act on what of the region fits in the quota, which is charged whatever came of it; returns the count."""
+def apply_to(
+    mm: Mm, r: np.ndarray, n: int, k: int, s: np.ndarray, base_pages: int, first_frame: int, first_huge: int
+) -> int:
+    """damos_apply_scheme: act on what of the region fits in the quota, which is charged whatever came of it;
+    returns the count.
+    """
     size = region_size(r, k)
     if s[CHARGED] + size > s[QUOTA]:
         size = s[QUOTA] - s[CHARGED]
@@ -208,7 +221,16 @@ def apply_to(mm, r, n, k, s, base_pages, first_frame, first_huge):
 
 
 @njit
-def _apply_some(address, r, s, size_limit, base_pages, first_frame, first_huge, enough):
+def _apply_some(
+    address: int,
+    r: np.ndarray,
+    s: np.ndarray,
+    size_limit: int,
+    base_pages: int,
+    first_frame: int,
+    first_huge: int,
+    enough: int,
+) -> bool:
     """Go on applying a scheme from region s[NEXT] until `enough` pages were looked at or the last region was passed."""
     mm = mm_at(address)
     k, n = s[NEXT], s[COUNT]
@@ -229,17 +251,20 @@ class Scheme:
     """One DAMOS scheme of a context: `migrate_hot` to a faster node or `migrate_cold` to a slower one.
 
     Args:
-        hot: promote regions with at least one access and only young pages of them; else demote regions without access, old pages only.
+        hot: promote regions with at least one access and only young pages of them; else demote regions without access,
+            old pages only.
         target: node to migrate to.
-        quota_bytes: an interval of `reset_ms`, full size. goal_bp: `node_mem_used_bp` (hot) or `node_mem_free_bp` (cold) of `goal_node` that
-            the quota is tuned for. tuner: `consist` (feedback loop), `temporal` (all or nothing), `none` (the quota as it is).
-        apply_us: interval between two applications. since_boot: the loop has run on an empty top tier for long, so that promotion stands
-            at the largest quota and demotion at the least (else both start at the least: one byte).
+        quota_bytes: an interval of `reset_ms`, full size. goal_bp: `node_mem_used_bp` (hot) or `node_mem_free_bp`
+            (cold) of `goal_node` that the quota is tuned for. tuner: `consist` (feedback loop), `temporal`
+            (all or nothing), `none` (the quota as it is).
+        apply_us: interval between two applications. since_boot: the loop has run on an empty top tier for long, so that
+            promotion stands at the largest quota and demotion at the least (else both start at the least: one byte).
     """
 
     def __init__(
-        self, hot: bool, target: int, goal_node: int, goal_bp: int, *, quota_bytes: int = 200 << 20, tuner: str = "consist",
-        apply_us: int = 1_000_000, reset_ms: int = 1000, weight_nr: int = 100, weight_age: int = 100, since_boot: bool = False,
+        self, hot: bool, target: int, goal_node: int, goal_bp: int, *, quota_bytes: int = 200 << 20,
+        tuner: str = "consist", apply_us: int = 1_000_000, reset_ms: int = 1000, weight_nr: int = 100,
+        weight_age: int = 100, since_boot: bool = False,
     ) -> None:  # fmt: skip
         self.hot, self.goal_node, self.goal_bp, self.tuner = hot, goal_node, goal_bp, tuner
         self.quota_bytes, self.apply_us, self.reset_ms = quota_bytes, apply_us, reset_ms
@@ -262,7 +287,9 @@ class Scheme:
         return ((total - free if self.hot else free) * GOAL // total) * GOAL // self.goal_bp
 
     def set_effective_quota(self, system: System) -> None:
-        """damos_set_effective_quota, and what of it is in simulated pages (fractions are carried to the next window)."""
+        """damos_set_effective_quota, and what of it is in simulated pages
+        (fractions are carried to the next window).
+        """
         if self.tuner == "none":
             self.esz_bytes = self.quota_bytes
         elif self.tuner == "temporal":

@@ -1,7 +1,7 @@
 """kdamond: the thread of one DAMON context that monitors the physical memory of a node and applies a scheme to it.
 
-Source: kdamond_fn, damon_set_attrs (mm/damon/core.c, 6.16-6.18). One wake a sampling interval; what falls due at an aggregation (merge, apply, tune,
-reset, split) runs in the kernel's order.
+Source: kdamond_fn, damon_set_attrs (mm/damon/core.c, 6.16-6.18). One wake a sampling interval; what falls due at an
+aggregation (merge, apply, tune, reset, split) runs in the kernel's order.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Kdamond:
     Args:
         node: whose memory is monitored. scheme: applied to its regions (None: monitoring only).
         intervals: sampling and aggregation, with their goal. min_regions, max_regions: bounds of their number.
-        restart_apply: a change of the intervals puts the scheme off by its whole apply interval, as damon_set_attrs does (also where the new
-            intervals are the old ones).
+        restart_apply: a change of the intervals puts the scheme off by its whole apply interval, as damon_set_attrs
+            does (also where the new intervals are the old ones).
     """
 
     def __init__(

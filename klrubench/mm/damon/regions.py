@@ -1,12 +1,10 @@
 """DAMON's regions: a partition of the monitored addresses that is merged and split at every aggregation.
 
-Sources: damon_merge_regions_of, kdamond_merge_regions, damon_split_regions_of, kdamond_split_regions (mm/damon/core.c, 6.12-6.18).
-Addresses count 4 KiB pages from the start of what is monitored.
+Sources: damon_merge_regions_of, kdamond_merge_regions, damon_split_regions_of, kdamond_split_regions (mm/damon/core.c,
+6.12-6.18). Addresses count 4 KiB pages from the start of what is monitored.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +23,8 @@ KEY, COUNTER = range(2)
 def new_regions(pages: int, min_regions: int, max_regions: int) -> tuple[np.ndarray, int]:
     """Regions over `pages` addresses, none larger than pages / min_regions: (table, how many).
 
-    From the start on there are min_regions (damon_apply_min_nr_regions); older kernels begin with one and split it within some aggregations.
+    From the start on there are min_regions (damon_apply_min_nr_regions);
+    older kernels begin with one and split it within some aggregations.
     """
     n = max(1, min(min_regions, pages))
     table = np.zeros((REGION_ROWS, 2 * max_regions + 64), np.int64)
@@ -36,7 +35,7 @@ def new_regions(pages: int, min_regions: int, max_regions: int) -> tuple[np.ndar
 
 
 @njit_inline
-def random_below(rng, limit):
+def random_below(rng: np.ndarray, limit: int) -> np.int64:
     """The next random number under `limit`."""
     word = mix64(rng[KEY] + rng[COUNTER] * GOLDEN)
     rng[COUNTER] += np.uint64(1)
@@ -44,20 +43,20 @@ def random_below(rng, limit):
 
 
 @njit_inline
-def region_size(r, k):
+def region_size(r: np.ndarray, k: int) -> int:
     """Pages of region k."""
     return r[END, k] - r[START, k]
 
 
 @njit_inline
-def copy_region(r, source, target):
+def copy_region(r: np.ndarray, source: int, target: int) -> None:
     """Copy a column of the table."""
     for row in range(REGION_ROWS):
         r[row, target] = r[row, source]
 
 
 @njit_inline
-def insert_region(r, n, k):
+def insert_region(r: np.ndarray, n: int, k: int) -> int:
     """Make room for a copy of region k behind it; returns the new count."""
     for moved in range(n, k, -1):
         copy_region(r, moved - 1, moved)
@@ -65,7 +64,7 @@ def insert_region(r, n, k):
 
 
 @njit_inline
-def delete_region(r, n, k):
+def delete_region(r: np.ndarray, n: int, k: int) -> int:
     """Close the gap of region k; returns the new count."""
     for moved in range(k, n - 1):
         copy_region(r, moved + 1, moved)
@@ -73,7 +72,7 @@ def delete_region(r, n, k):
 
 
 @njit_inline
-def merge_two(r, left, right):
+def merge_two(r: np.ndarray, left: int, right: int) -> None:
     """damon_merge_two_regions: counts and ages are means weighted by size, rounded down."""
     a, b = region_size(r, left), region_size(r, right)
     r[NR_ACCESSES, left] = (r[NR_ACCESSES, left] * a + r[NR_ACCESSES, right] * b) // (a + b)
@@ -82,8 +81,10 @@ def merge_two(r, left, right):
 
 
 @njit
-def merge_pass(r, n, threshold, size_limit, aging):
-    """One pass from low to high addresses: age each region, then join it to the one before if the two are alike; returns the count."""
+def merge_pass(r: np.ndarray, n: int, threshold: int, size_limit: int, aging: bool) -> int:
+    """One pass from low to high addresses: age each region, then join it to the one before if the two are alike;
+    returns the count.
+    """
     kept = 0
     for k in range(n):
         if aging:
@@ -100,8 +101,10 @@ def merge_pass(r, n, threshold, size_limit, aging):
 
 
 @njit
-def merge_regions(r, n, threshold, size_limit, max_regions, max_nr):
-    """kdamond_merge_regions: a pass, and more with doubled thresholds (without aging) while there are too many; returns the count."""
+def merge_regions(r: np.ndarray, n: int, threshold: int, size_limit: int, max_regions: int, max_nr: int) -> int:
+    """kdamond_merge_regions: a pass, and more with doubled thresholds (without aging) while there are too many;
+    returns the count.
+    """
     n = merge_pass(r, n, threshold, size_limit, True)
     threshold = max(1, 2 * threshold)
     while n > max_regions and threshold // 2 < max_nr:
@@ -111,7 +114,7 @@ def merge_regions(r, n, threshold, size_limit, max_regions, max_nr):
 
 
 @njit
-def split_regions(r, n, pieces, rng):
+def split_regions(r: np.ndarray, n: int, pieces: int, rng: np.ndarray) -> int:
     """damon_split_regions_of: cut each region of more than two pages into `pieces`; returns the count.
 
     A cut falls at 1 to 9 tenths; with three pieces the left one is cut again.
@@ -150,7 +153,7 @@ def pieces_of(n: int, last_n: int, max_regions: int) -> int:
     return 3 if n == last_n and n < max_regions // 3 else 2
 
 
-def reset_aggregated(r: Any, n: int) -> None:
+def reset_aggregated(r: np.ndarray, n: int) -> None:
     """kdamond_reset_aggregated: remember the counts, start from 0."""
     r[LAST_NR, :n] = r[NR_ACCESSES, :n]
     r[NR_ACCESSES, :n] = 0

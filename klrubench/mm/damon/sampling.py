@@ -1,13 +1,13 @@
 """DAMON's access checks on physical addresses: one random page a region and sampling interval, by rmap.
 
-Sources: damon_pa_prepare_access_checks, damon_pa_check_accesses, damon_folio_mkold, damon_folio_young (mm/damon/paddr.c, ops-common.c).
-Clearing an accessed bit saves it in PG_young, so that reclaim still sees it. A frame taken over by another page since it was picked reads as
-accessed, since that page is not idle.
+Sources: damon_pa_prepare_access_checks, damon_pa_check_accesses, damon_folio_mkold, damon_folio_young
+(mm/damon/paddr.c, ops-common.c). Clearing an accessed bit saves it in PG_young, so that reclaim still sees it. A frame
+taken over by another page since it was picked reads as accessed, since that page is not idle.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,13 +19,16 @@ from klrubench.mm.state import CAPACITY, FIRST_FRAME, FIRST_HUGE, VMA_ORDER
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.mm.state import Mm
 
 HUGE_SHIFT = 9
 
 
 class Space(NamedTuple):
-    """The monitored addresses of a node, in pages of 4 KiB: `base_pages` frames from `first_frame` on, then 2 MiB frames from `first_huge` on."""
+    """The monitored addresses of a node, in pages of 4 KiB: `base_pages` frames from `first_frame` on,
+    then 2 MiB frames from `first_huge` on.
+    """
 
     pages: int
     base_pages: int
@@ -42,8 +45,10 @@ def node_space(mm: Mm, node: int) -> Space:
 
 
 @njit_inline
-def page_at(mm, address, base_pages, first_frame, first_huge):
-    """The page whose frame holds an address: -1 if that is free or its folio is not on an LRU list (damon_get_folio)."""
+def page_at(mm: Mm, address: int, base_pages: int, first_frame: int, first_huge: int) -> np.int64:
+    """The page whose frame holds an address: -1 if that is free or its folio is not on an LRU list
+    (damon_get_folio).
+    """
     if address < base_pages:
         page = np.int64(mm.frame_page[first_frame + address])
     else:
@@ -54,7 +59,7 @@ def page_at(mm, address, base_pages, first_frame, first_huge):
 
 
 @njit_inline
-def folio_mkold(mm, page):
+def folio_mkold(mm: Mm, page: int) -> None:
     """damon_folio_mkold: clear the accessed bit (saved in PG_young), mark the folio idle."""
     flags = mm.folio[page] | np.uint8(IDLE)
     if mm.pte[page] & np.uint8(ACCESSED):
@@ -64,14 +69,16 @@ def folio_mkold(mm, page):
 
 
 @njit_inline
-def folio_young(mm, page):
+def folio_young(mm: Mm, page: int) -> bool:
     """damon_folio_young: accessed since mkold, or no longer idle."""
     return (mm.pte[page] & np.uint8(ACCESSED)) != 0 or (mm.folio[page] & np.uint8(IDLE)) == 0
 
 
 @njit_inline
-def check_accesses(mm, r, n, base_pages, first_frame, first_huge):
-    """damon_pa_check_accesses: look at the page picked last time in each region; returns the largest count of any region."""
+def check_accesses(mm: Mm, r: np.ndarray, n: int, base_pages: int, first_frame: int, first_huge: int) -> Int:
+    """damon_pa_check_accesses: look at the page picked last time in each region;
+    returns the largest count of any region.
+    """
     most = np.int64(0)
     for k in range(n):
         address = r[SAMPLED, k]
@@ -84,7 +91,9 @@ def check_accesses(mm, r, n, base_pages, first_frame, first_huge):
 
 
 @njit_inline
-def prepare_checks(mm, r, n, base_pages, first_frame, first_huge, rng):
+def prepare_checks(
+    mm: Mm, r: np.ndarray, n: int, base_pages: int, first_frame: int, first_huge: int, rng: np.ndarray
+) -> None:
     """damon_pa_prepare_access_checks: pick a random page in each region and make it old."""
     for k in range(n):
         address = r[START, k] + random_below(rng, r[END, k] - r[START, k])
@@ -95,7 +104,18 @@ def prepare_checks(mm, r, n, base_pages, first_frame, first_huge, rng):
 
 
 @njit
-def _sample(address, table, capacity, n, base_pages, first_frame, first_huge, rng_at, check, prepare):
+def _sample(
+    address: int,
+    table: int,
+    capacity: int,
+    n: int,
+    base_pages: int,
+    first_frame: int,
+    first_huge: int,
+    rng_at: int,
+    check: bool,
+    prepare: bool,
+) -> Int:
     mm = mm_at(address)
     r = table_i64(table, REGION_ROWS, capacity)
     most = np.int64(0)
@@ -114,6 +134,8 @@ class Sampling:
         self.first = mm.address, table.ctypes.data, table.shape[1]
         self.last = *space[1:], rng.ctypes.data
 
-    def step(self, n: int, check: bool = True, prepare: bool = True) -> Any:
-        """Check the pages picked last time, pick new ones (either can be left out); returns the largest count of any region."""
+    def step(self, n: int, check: bool = True, prepare: bool = True) -> int:
+        """Check the pages picked last time, pick new ones (either can be left out);
+        returns the largest count of any region.
+        """
         return _sample(*self.first, n, *self.last, check, prepare)

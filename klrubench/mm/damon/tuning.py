@@ -13,7 +13,9 @@ ULONG_MAX = (1 << 64) - 1
 
 
 def next_input(last: int, score: int) -> int:
-    """damon_feed_loop_next_input: last * (1 + (goal - score) / goal), at least 10000; a score of twice the goal goes to that at once."""
+    """damon_feed_loop_next_input: last * (1 + (goal - score) / goal), at least 10000;
+    a score of twice the goal goes to that at once.
+    """
     if score == GOAL:
         return last
     if score >= 2 * GOAL:

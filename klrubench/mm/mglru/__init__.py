@@ -43,10 +43,12 @@ PS_PER_S = 1_000_000_000_000
 
 
 class WalkObject:
-    """The walk state a scanning thread owns. It is zeroed only once a node, so force_scan sticks to later address spaces.
+    """The walk state a scanning thread owns. It is zeroed only once a node,
+    so force_scan sticks to later address spaces.
 
     Args:
-        effects: side effects of the posted walk that it has: `as_posted`, `clean`, or names joined by `+` (see `effects.py`).
+        effects: side effects of the posted walk that it has: `as_posted`, `clean`, or names joined by `+` (see
+            `effects.py`).
         filtered: without the effect `bloom`, whether passes have filters of their own or ask none.
     """
 
@@ -62,19 +64,23 @@ class WalkObject:
 
 
 def need_resched(system: System) -> bool:
-    """Whether the running thread has had its CPU for a tick while a tenant waits for it (only where they share CPUs)."""
-    waiting = (
-        system.shared_cpus and system.current is not None and not all(tenant.finished for tenant in system.tenants)
-    )
-    return waiting and system.current.spent_ps * system.machine.hz >= PS_PER_S
+    """Whether the running thread has had its CPU for a tick while a tenant waits for it
+    (only where they share CPUs).
+    """
+    thread = system.current
+    if thread is None or not system.shared_cpus or all(tenant.finished for tenant in system.tenants):
+        return False
+    return thread.spent_ps * system.machine.hz >= PS_PER_S
 
 
 def walk(system: System, lruvec: Lruvec, batch: int, walker: WalkObject) -> Iterator[np.ndarray | None]:
-    """lru_gen_scan_lruvec: walk the address spaces of a memcg one after the other, yield page ids found young on the lruvec's node.
+    """lru_gen_scan_lruvec: walk the address spaces of a memcg one after the other,
+    yield page ids found young on the lruvec's node.
 
-    Yields a u32 array at each flush (a full batch of `batch` pages; 4096 generation updates or need_resched() at a 1 GiB boundary;
-    the end of an address space) and `None` at other 1 GiB boundaries, so that the caller can let time pass. Costs are charged to
-    the calling thread. What is left of an address space is dropped for the pass when reclaim makes a new generation meanwhile.
+    Yields a u32 array at each flush (a full batch of `batch` pages; 4096 generation updates or need_resched() at a 1
+    GiB boundary; the end of an address space) and `None` at other 1 GiB boundaries, so that the caller can let time
+    pass. Costs are charged to the calling thread. What is left of an address space is dropped for the pass when reclaim
+    makes a new generation meanwhile.
 
     Args:
         batch: pages collected before a flush, full size (scaled here).

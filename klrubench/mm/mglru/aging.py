@@ -1,7 +1,7 @@
 """Aging: the walk that reclaim makes, the new generation, and the carrying of the oldest one.
 
-Sources: try_to_inc_max_seq, inc_max_seq, inc_min_seq, try_to_inc_min_seq, should_run_aging (mm/vmscan.c, 6.12 and 6.14+).
-There is no periodic aging: without pressure max_seq stands still.
+Sources: try_to_inc_max_seq, inc_max_seq, inc_min_seq, try_to_inc_min_seq, should_run_aging (mm/vmscan.c, 6.12 and
+6.14+). There is no periodic aging: without pressure max_seq stands still.
 """
 
 from __future__ import annotations
@@ -38,17 +38,18 @@ from klrubench.mm.state import (
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Flag
     from klrubench.mm.state import Mm
 
 
 @njit_inline
-def generation_pages(mm, lruvec, seq, file):
+def generation_pages(mm: Mm, lruvec: int, seq: int, file: int) -> int:
     """Pages counted in a generation."""
     return mm.lru[lruvec, NR_PAGES + (seq % MAX_NR_GENS) * 2 + file]
 
 
 @njit_inline
-def inc_min_seq(mm, lruvec, file):
+def inc_min_seq(mm: Mm, lruvec: int, file: int) -> None:
     """Carry what is left in the oldest generation to the next one."""
     row = mm.lru[lruvec]
     old = row[MIN_SEQ_ANON + file] % MAX_NR_GENS
@@ -70,14 +71,14 @@ def inc_min_seq(mm, lruvec, file):
 
 
 @njit_inline
-def list_empty(mm, lruvec, seq, file):
+def list_empty(mm: Mm, lruvec: int, seq: int, file: int) -> bool:
     """Whether the list of a generation holds no folio."""
     head = list_head(mm, lruvec, seq % MAX_NR_GENS, file)
     return mm.lru_next[head] == head
 
 
 @njit_inline
-def try_to_inc_min_seq(mm, lruvec):
+def try_to_inc_min_seq(mm: Mm, lruvec: int) -> bool:
     """Let min_seq pass generations whose lists are empty, down to the two youngest."""
     row = mm.lru[lruvec]
     moved = False
@@ -91,7 +92,7 @@ def try_to_inc_min_seq(mm, lruvec):
 
 
 @njit_inline
-def inc_max_seq(mm, lruvec):
+def inc_max_seq(mm: Mm, lruvec: int) -> None:
     """Make a new youngest generation."""
     row = mm.lru[lruvec]
     for file in range(2):
@@ -103,7 +104,7 @@ def inc_max_seq(mm, lruvec):
 
 
 @njit_inline
-def walk_list(mm, lruvec, memcg, node, walk):
+def walk_list(mm: Mm, lruvec: int, memcg: int, node: int, walk: np.ndarray) -> bool:
     """Walk the address spaces of a memcg that are left to this walker; True if it came to the end of the list."""
     nothing = np.empty(0, np.uint32)
     while True:
@@ -117,7 +118,7 @@ def walk_list(mm, lruvec, memcg, node, walk):
 
 
 @njit_inline
-def try_to_inc_max_seq(mm, lruvec, memcg, node, force_scan, walk):
+def try_to_inc_max_seq(mm: Mm, lruvec: int, memcg: int, node: int, force_scan: bool, walk: np.ndarray) -> bool:
     """One aging pass of a lruvec: walk, then a new generation. False if a pass for this sequence was already made.
 
     Where lru_gen/enabled lacks 2 nothing is walked: the new generation comes all the same.
@@ -139,7 +140,7 @@ def try_to_inc_max_seq(mm, lruvec, memcg, node, force_scan, walk):
 
 
 @njit_inline
-def should_run_aging(mm, lruvec):
+def should_run_aging(mm: Mm, lruvec: int) -> Flag:
     """Whether reclaim must make a new generation before it can evict (anon and file together)."""
     row = mm.lru[lruvec]
     top = row[MAX_SEQ]
@@ -170,7 +171,7 @@ DONE_OK, ERANGE, EEXIST = 0, -34, -17
 
 
 @njit
-def _run_aging(address, lruvec, memcg, node, force_scan, walk):
+def _run_aging(address: int, lruvec: int, memcg: int, node: int, force_scan: bool, walk: np.ndarray) -> int:
     mm = mm_at(address)
     row = mm.lru[lruvec]
     full = min(row[MIN_SEQ_ANON], row[MIN_SEQ_FILE]) + MAX_NR_GENS - 1 <= row[MAX_SEQ]

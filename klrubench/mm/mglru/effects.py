@@ -1,7 +1,7 @@
 """The side effects of the walk with a callback as it was posted, each of which can be repaired alone.
 
-Found by reading RFC v2 and measured on a kernel built from it (tests/observed). As posted a pass has all of them; a walk object holds
-a bit for each one that is repaired.
+Found by reading RFC v2 and measured on a kernel built from it (klrubench/validation/observed). As posted a pass has
+all of them; a walk object holds a bit for each one that is repaired.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ EFFECTS: dict[str, tuple[int, str, str]] = {
     ),
     "bloom": (
         BLOOM,
-        "max_seq stands, so the Bloom filter that is read is never written: no pruning at all, or frozen if aging came first",
+        "max_seq stands, so the Bloom filter that is read is never written: no pruning at all, or frozen if aging "
+        "came first",
         "two filters of its own, that change places with each pass (`filter=none`: none is asked)",
     ),
     "force": (
@@ -28,7 +29,8 @@ EFFECTS: dict[str, tuple[int, str, str]] = {
     ),
     "pmd": (
         PMD,
-        "tables with accessed pages of other nodes, and tables not visited, lose their PMD's accessed bit: their own node's aging misses them",
+        "tables with accessed pages of other nodes, and tables not visited, lose their PMD's accessed bit: their own "
+        "node's aging misses them",
         "a PMD is cleared only if its table was visited and no page of another node is left accessed",
     ),
     "steal": (
@@ -38,7 +40,8 @@ EFFECTS: dict[str, tuple[int, str, str]] = {
     ),
     "resume": (
         RESUME,
-        "after a full batch the walk goes back to the first pending PMD, up to 64 tables: pages touched meanwhile are reported twice",
+        "after a full batch the walk goes back to the first pending PMD, up to 64 tables: pages touched meanwhile are "
+        "reported twice",
         "it goes on at the next PTE",
     ),
     "edge": (

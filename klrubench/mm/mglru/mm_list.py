@@ -1,8 +1,9 @@
 """The list of address spaces of a memcg, and how walkers share it.
 
-Sources: lru_gen_add_mm, lru_gen_del_mm, iterate_mm_list, get_next_mm, iterate_mm_list_nowalk (mm/vmscan.c). Each lruvec has a cursor
-(head), a marker (tail: the first address space that was added since the last pass, or the list's own head for none) and the sequence
-number of its last pass. Walkers that come while another is under way take the next address spaces: they divide the list.
+Sources: lru_gen_add_mm, lru_gen_del_mm, iterate_mm_list, get_next_mm, iterate_mm_list_nowalk (mm/vmscan.c). Each lruvec
+has a cursor (head), a marker (tail: the first address space that was added since the last pass, or the list's own head
+for none) and the sequence number of its last pass. Walkers that come while another is under way take the next address
+spaces: they divide the list.
 """
 
 from __future__ import annotations
@@ -31,18 +32,21 @@ from klrubench.mm.state import (
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.mm.state import Mm
 
 
 @njit_inline
-def list_of(mm, memcg):
+def list_of(mm: Mm, memcg: int) -> int:
     """Row of `mms` that is the head of a memcg's list."""
     return len(mm.mms) - len(mm.lru) // len(mm.node) + memcg
 
 
 @njit_inline
-def takes(mm, space, node, walk):
-    """get_next_mm: whether an address space is walked; one that did not run since the last walk is skipped, unless forced."""
+def takes(mm: Mm, space: int, node: int, walk: np.ndarray) -> bool:
+    """get_next_mm: whether an address space is walked; one that did not run since the last walk is skipped,
+    unless forced.
+    """
     if not walk[FORCE] and not mm.mms[space, MM_RAN + node]:
         return False
     mm.mms[space, MM_RAN + node] = 0
@@ -50,11 +54,13 @@ def takes(mm, space, node, walk):
 
 
 @njit_inline
-def iterate_mm_list(mm, lruvec, memcg, node, walk, callback):
-    """The next address space for a walker, or NO_MM when there is none; walk[WRAPPED] says whether this call ended the pass.
+def iterate_mm_list(mm: Mm, lruvec: int, memcg: int, node: int, walk: np.ndarray, callback: bool) -> Int:
+    """The next address space for a walker, or NO_MM when there is none;
+    walk[WRAPPED] says whether this call ended the pass.
 
-    A walker at or behind the lruvec's sequence number has nothing to do, unless it comes with a callback (patch 1/2 takes that check
-    away). An address space added since the last pass is walked by force, and force_scan stays set for those behind it.
+    A walker at or behind the lruvec's sequence number has nothing to do, unless it comes with a callback (patch 1/2
+    takes that check away). An address space added since the last pass is walked by force, and force_scan stays set for
+    those behind it.
     """
     row, fifo = mm.lru[lruvec], list_of(mm, memcg)
     own = callback and walk[REPAIRS] & AGING != 0
@@ -90,8 +96,10 @@ def iterate_mm_list(mm, lruvec, memcg, node, walk, callback):
 
 
 @njit_inline
-def iterate_mm_list_nowalk(mm, lruvec, walk):
-    """A pass of a lruvec that walks nothing (lru_gen/enabled without 2): False if one for this sequence was already made."""
+def iterate_mm_list_nowalk(mm: Mm, lruvec: int, walk: np.ndarray) -> bool:
+    """A pass of a lruvec that walks nothing (lru_gen/enabled without 2):
+    False if one for this sequence was already made.
+    """
     row = mm.lru[lruvec]
     if walk[SEQ] <= row[MM_SEQ]:
         return False
@@ -101,7 +109,7 @@ def iterate_mm_list_nowalk(mm, lruvec, walk):
 
 
 @njit
-def _next_mm(address, lruvec, memcg, node, walk):
+def _next_mm(address: int, lruvec: int, memcg: int, node: int, walk: np.ndarray) -> Int:
     return iterate_mm_list(mm_at(address), lruvec, memcg, node, walk, True)
 
 
@@ -111,7 +119,9 @@ def next_mm(mm: Mm, lruvec: int, memcg: int, node: int, walk: np.ndarray) -> int
 
 
 def lru_gen_add_mm(mm: Mm, space: int, memcg: int) -> None:
-    """A newborn address space joins the end of its memcg's list: the next pass walks it, and what comes after it, by force."""
+    """A newborn address space joins the end of its memcg's list: the next pass walks it, and what comes after it,
+    by force.
+    """
     fifo = len(mm.mms) - len(mm.lru) // len(mm.node) + memcg
     for lruvec in range(memcg * len(mm.node), (memcg + 1) * len(mm.node)):
         for tail in (MM_TAIL, OWN_TAIL):

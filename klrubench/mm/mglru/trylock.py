@@ -1,7 +1,7 @@
 """Try-locks of a walk that miss, as a probability: the lock of a PTE table, and the mmap lock of an address space.
 
-A table whose lock is missed is not visited (and not charged); its PMD is treated as if it had been. A missed mmap lock ends the walk of
-that address space for the pass. Draw n is a hash of (key, n): a run stays a pure function of its seed.
+A table whose lock is missed is not visited (and not charged); its PMD is treated as if it had been. A missed mmap lock
+ends the walk of that address space for the pass. Draw n is a hash of (key, n): a run stays a pure function of its seed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CERTAIN = 1 << 32
 
 
 @njit_inline
-def missed(mm):
+def missed(mm: Mm) -> bool:
     """Whether the next try-lock misses."""
     chance = mm.setting[TRYLOCK_MISS]
     if chance == 0:
@@ -33,7 +33,7 @@ def missed(mm):
 
 
 @njit
-def _missed(address):
+def _missed(address: int) -> bool:
     return missed(mm_at(address))
 
 

@@ -3,8 +3,8 @@
 Sources: walk_mm, walk_pud_range, walk_pmd_range, walk_pmd_range_locked, walk_pte_range, suitable_to_scan (mm/vmscan.c);
 "mm: mglru: generalize page table walk", 20250910235121.2544928-2-kinseyho@google.com.
 Cost follows the slots visited: 512 for each table whose PMD is young, however few of its pages are.
-Not modelled here: memory-notifier users, VMAs that the walk must skip (all VMAs here are anonymous or plain file), the try-lock of the
-PMD table (that of PTE tables is).
+Not modelled here: memory-notifier users, VMAs that the walk must skip (all VMAs here are anonymous or plain file), the
+try-lock of the PMD table (that of PTE tables is).
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from klrubench.mm.state import (
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
     from klrubench.mm.state import Mm
 
 PENDING_TABLES = 64  # MIN_LRU_BATCH: PMDs behind the first whose accessed bits wait with it to be cleared
@@ -53,21 +54,21 @@ ONE, TWO, THREE, FOUR, SEVEN, EIGHT = (np.uint64(k) for k in (1, 2, 3, 4, 7, 8))
 
 # int64 state of a walk object
 (
-    NEXT, FORCE, SEQ, BATCHED, TABLE_YOUNG, TABLE_TOTAL, TABLE_FAST, REPORTED, SLOTS, FAST, YOUNG, PMDS, LOST, REACH, REPAIRS, OWN_FILTER_SEQ,
-    WRAPPED, N_WALK,
+    NEXT, FORCE, SEQ, BATCHED, TABLE_YOUNG, TABLE_TOTAL, TABLE_FAST, REPORTED, SLOTS, FAST, YOUNG, PMDS, LOST, REACH,
+    REPAIRS, OWN_FILTER_SEQ, WRAPPED, N_WALK,
 ) = range(18)  # fmt: skip
 # why a visit ended
 DONE, AGAIN_FULL, AGAIN_VISIT = range(3)
 
 
 @njit_inline
-def table_young(mm, table):
+def table_young(mm: Mm, table: int) -> bool:
     """Accessed bit of the PMD above a PTE table."""
     return not mm.pte[table << TABLE_SHIFT] & np.uint8(PMD_OLD)
 
 
 @njit_inline
-def clear_table_young(mm, table):
+def clear_table_young(mm: Mm, table: int) -> None:
     """Clear the accessed bit of a PMD: the next touch below it has to set it again."""
     words = mm.pte64[table << 6 : (table + 1) << 6]
     for k in range(len(words)):
@@ -75,7 +76,7 @@ def clear_table_young(mm, table):
 
 
 @njit_inline
-def report_young(mm, walk, page, lruvec, out, saves):
+def report_young(mm: Mm, walk: np.ndarray, page: int, lruvec: int, out: np.ndarray, saves: bool) -> bool:
     """An accessed entry of this node: clear it, update the generation, report the page if there is room to."""
     mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
     walk[YOUNG] += 1
@@ -90,14 +91,18 @@ def report_young(mm, walk, page, lruvec, out, saves):
 
 
 @njit_inline
-def walked_node(mm, node):
-    """The node whose pages a walk takes: none (-1) where lru_gen/enabled lacks 1, for no folio is on an MGLRU list then."""
+def walked_node(mm: Mm, node: int) -> np.int64:
+    """The node whose pages a walk takes: none (-1) where lru_gen/enabled lacks 1,
+    for no folio is on an MGLRU list then.
+    """
     return np.int64(-1) if mm.setting[LRU_GEN_LACKS] & LRU_GEN_CORE else np.int64(node)
 
 
 @njit_inline
-def accessed_in(words, first):
-    """The accessed bits of the 64 PTEs of eight words, folded onto one (indices without a sign need no test for one)."""
+def accessed_in(words: np.ndarray, first: np.uint64) -> np.uint64:
+    """The accessed bits of the 64 PTEs of eight words, folded onto one
+    (indices without a sign need no test for one).
+    """
     low = words[first] | words[first + ONE] | words[first + TWO] | words[first + THREE]
     first += FOUR
     high = words[first] | words[first + ONE] | words[first + TWO] | words[first + THREE]
@@ -105,7 +110,7 @@ def accessed_in(words, first):
 
 
 @njit_inline
-def next_accessed(mm, page, last):
+def next_accessed(mm: Mm, page: Int | np.uint64, last: Int | np.uint64) -> np.int64:
     """The first id from `page` on whose accessed bit is set, or `last`; 64 old PTEs are passed in one step."""
     page, last, pte = np.uint64(page), np.uint64(last), mm.pte
     while page < last and page & SEVEN:
@@ -124,7 +129,7 @@ def next_accessed(mm, page, last):
 
 
 @njit_inline
-def pte_pass(mm, walk, first, last, lruvec, node, out):
+def pte_pass(mm: Mm, walk: np.ndarray, first: int, last: int, lruvec: int, node: int, out: np.ndarray) -> int:
     """Visit the PTEs of ids first .. last - 1 (one table); returns the id to go on with, `last` if through."""
     page = next_accessed(mm, first, last)
     fast, before, wanted = np.int64(0), walk[YOUNG], walked_node(mm, node)
@@ -145,7 +150,7 @@ def pte_pass(mm, walk, first, last, lruvec, node, out):
 
 
 @njit_inline
-def drain(mm, pending, n_pending):
+def drain(mm: Mm, pending: np.ndarray, n_pending: int) -> int:
     """Clear the accessed bits of the pending PMDs (those that are to keep theirs stand there inverted)."""
     for k in range(n_pending):
         if pending[k] >= 0:
@@ -154,7 +159,7 @@ def drain(mm, pending, n_pending):
 
 
 @njit_inline
-def drain_before(mm, pending, n_pending, page):
+def drain_before(mm: Mm, pending: np.ndarray, n_pending: int, page: int) -> int:
     """Clear the accessed bits of pending PMDs that end at or before a page; returns how many still wait."""
     left = 0
     for k in range(n_pending):
@@ -168,7 +173,7 @@ def drain_before(mm, pending, n_pending, page):
 
 
 @njit_inline
-def tells_dense(mm, walk, table, lruvec):
+def tells_dense(mm: Mm, walk: np.ndarray, table: int, lruvec: int) -> bool:
     """Whether the filter that a pass reads lets a table be visited."""
     if walk[REPAIRS] & BLOOM:
         return walk[REPAIRS] & UNFILTERED != 0 or bloom_test(mm, lruvec, walk[OWN_FILTER_SEQ], table, True)
@@ -176,7 +181,7 @@ def tells_dense(mm, walk, table, lruvec):
 
 
 @njit_inline
-def note_dense(mm, walk, table, lruvec):
+def note_dense(mm: Mm, walk: np.ndarray, table: int, lruvec: int) -> None:
     """Add a table to the filter that a pass writes."""
     if walk[REPAIRS] & BLOOM:
         bloom_update(mm, lruvec, walk[OWN_FILTER_SEQ] + 1, table, True)
@@ -185,7 +190,7 @@ def note_dense(mm, walk, table, lruvec):
 
 
 @njit_inline
-def end_table(mm, walk, table, lruvec):
+def end_table(mm: Mm, walk: np.ndarray, table: int, lruvec: int) -> None:
     """After the last slot of a table: the density rule, and counts from 0 for the next one."""
     if walk[TABLE_YOUNG] * DENSE_SHARE >= walk[TABLE_TOTAL]:
         note_dense(mm, walk, table, lruvec)
@@ -193,16 +198,18 @@ def end_table(mm, walk, table, lruvec):
 
 
 @njit_inline
-def walk_tables(mm, walk, first, last, lruvec, node, out):
+def walk_tables(mm: Mm, walk: np.ndarray, first: int, last: int, lruvec: int, node: int, out: np.ndarray) -> bool:
     """Walk 4 KiB mappings first .. last - 1 inside one 1 GiB visit; True when the batch filled up (NEXT is set).
 
-    A full batch resumes at the first pending PMD, up to 64 tables back, whose accessed bit is still set (posted behaviour). A PMD
-    farther than 64 from the first is cleared with those that wait, before its PTEs are seen, and does not wait itself: a dense
-    range is cleared 66 PMDs at a time. At scale walk[REACH] ids stand for those 66 PMDs: the batch shrinks with the scale, and were
-    the way back not to shrink with it, a pass would report most pages several times.
+    A full batch resumes at the first pending PMD, up to 64 tables back, whose accessed bit is still set (posted
+    behaviour). A PMD farther than 64 from the first is cleared with those that wait, before its PTEs are seen, and does
+    not wait itself: a dense range is cleared 66 PMDs at a time. At scale walk[REACH] ids stand for those 66 PMDs: the
+    batch shrinks with the scale, and were the way back not to shrink with it,
+    a pass would report most pages several times.
     """
     pending = np.empty(PENDING_TABLES + 1, np.int64)
-    n_pending, first_pending = 0, np.int64(0)
+    first_pending: Int = np.int64(0)
+    n_pending = 0
     start = resume = first
     reach, repairs, forced = walk[REACH], walk[REPAIRS], walk[FORCE] != 0
     prunes = not forced and not mm.setting[LRU_GEN_LACKS] & LRU_GEN_NONLEAF_YOUNG
@@ -270,7 +277,7 @@ def walk_tables(mm, walk, first, last, lruvec, node, out):
 
 
 @njit_inline
-def walk_huge(mm, walk, first, last, lruvec, node, out):
+def walk_huge(mm: Mm, walk: np.ndarray, first: int, last: int, lruvec: int, node: int, out: np.ndarray) -> bool:
     """Walk PMD-mapped 2 MiB pages: one accessed bit, one report each; the Bloom filter is not asked."""
     wanted, saves = walked_node(mm, node), walk[REPAIRS] & STEAL != 0
     for page in range(first, last):
@@ -288,7 +295,7 @@ def walk_huge(mm, walk, first, last, lruvec, node, out):
 
 
 @njit_inline
-def visit(mm, walk, space, lruvec, node, out):
+def visit(mm: Mm, walk: np.ndarray, space: int, lruvec: int, node: int, out: np.ndarray) -> int:
     """Continue the walk of one address space from walk[NEXT] to the end of a 1 GiB visit, a full batch, or its end.
 
     Args:
@@ -318,7 +325,7 @@ def visit(mm, walk, space, lruvec, node, out):
 
 
 @njit
-def walk_at(address, walk, space, lruvec, node, out):
+def walk_at(address: int, walk: np.ndarray, space: int, lruvec: int, node: int, out: np.ndarray) -> int:
     """`visit` on the `Mm` at an address, compiled once for all who walk."""
     return visit(mm_at(address), walk, space, lruvec, node, out)
 

@@ -1,4 +1,4 @@
-"""Worker processes that may die: the pool is rebuilt, and the run that kills workers is found and named."""
+"""Workers of this machine: each keeps to a group of runs; one that dies is replaced, a run that kills is named."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import threading
 import types
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 from klrubench.errors import RunFailedError
+from klrubench.study.executors import Groups, Keep
 from klrubench.study.spec import RunSpec
 from klrubench.study.worker import Answer, Task
 
@@ -27,64 +29,65 @@ DEATHS_IN_A_ROW = 12
 _ONE_THREAD = ("NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "OMP_NUM_THREADS")
 
 
-Keep = Callable[[RunSpec, Answer], None]
-
-
-def compute(groups: list[list[RunSpec]], jobs: int, task: Task, keep: Keep) -> None:
-    """Do `task` with all runs in `jobs` spawned processes and hand each answer to `keep`, as they come.
-
-    A worker keeps to a group, whose stream it has in memory; when no group is left it takes half of what another one has.
-
-    Raises:
-        KeyboardInterrupt: after the workers were ended and the answers that were there have been kept.
-        RunFailedError: workers die whatever they are given.
-    """
-    with _one_thread_each():
-        _Crew(groups, jobs, task, keep).run()
-
-
 class _Worker:
-    """One process and the runs that are its to do."""
+    """One process or thread and the runs that are its to do."""
 
-    def __init__(self) -> None:
-        self.pool = _new_pool()
+    def __init__(self, pool: Executor) -> None:
+        self.pool = pool
         self.own: deque[RunSpec] = deque()
         self.doing: RunSpec | None = None
 
 
-class _Crew:
-    """The workers, the groups that nobody has begun, and how often a run's worker has died."""
+class Crew:
+    """Workers that stay for several rounds of runs, the groups nobody has begun, and how often a run's worker died.
 
-    def __init__(self, groups: list[list[RunSpec]], jobs: int, task: Task, keep: Keep) -> None:
-        self.groups = deque(deque(group) for group in groups)
-        self.workers = [_Worker() for _ in range(jobs)]
+    A worker keeps to a group, whose stream it has in memory; when no group is left it takes half of what another has.
+    """
+
+    def __init__(self, jobs: int, new_pool: Callable[[], Executor], end_pool: Callable[[Any], None]) -> None:
+        self.jobs, self.new_pool, self.end_pool = jobs, new_pool, end_pool
+        self.workers: list[_Worker] = []
+        self.groups: deque[deque[RunSpec]] = deque()
         self.running: dict[Future[Answer], _Worker] = {}
         self.strikes: Counter[str] = Counter()
         self.deaths = 0
-        self.task = task
-        self.keep = keep
 
-    def run(self) -> None:
+    def compute(self, groups: Groups, task: Task, keep: Keep) -> None:
+        """Do all runs.
+
+        Raises:
+            KeyboardInterrupt: after the workers were ended and the answers that were there have been kept.
+            RunFailedError: workers die whatever they are given.
+        """
+        self.groups = deque(deque(group) for group in groups)
+        self.task, self.keep = task, keep
+        while len(self.workers) < min(self.jobs, sum(map(len, groups))):
+            self.workers.append(_Worker(self.new_pool()))
         try:
-            for worker in self.workers:
-                self._start(worker)
-            while self.running:
-                wait(self.running, return_when=FIRST_COMPLETED)
-                for future in [future for future in self.running if future.done()]:
-                    worker = self.running.pop(future)
-                    self._collect(future, worker)
-                    self._start(worker)
-                for worker in self.workers:
-                    if worker.doing is None:  # a worker that died has left runs behind
-                        self._start(worker)
+            self._work()
         except BaseException:
             self._keep_what_is_there()
             for worker in self.workers:
-                _kill(worker.pool)
+                self.end_pool(worker.pool)
             raise
-        finally:
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self.workers:
+            worker.pool.shutdown(wait=True, cancel_futures=True)
+
+    def _work(self) -> None:
+        for worker in self.workers:
+            self._start(worker)
+        while self.running:
+            wait(self.running, return_when=FIRST_COMPLETED)
+            for future in [future for future in self.running if future.done()]:
+                worker = self.running.pop(future)
+                self._collect(future, worker)
+                self._start(worker)
             for worker in self.workers:
-                worker.pool.shutdown(wait=True, cancel_futures=True)
+                if worker.doing is None:  # a worker that died has left runs behind
+                    self._start(worker)
 
     def _start(self, worker: _Worker) -> None:
         """Give a worker its next run, if there is one."""
@@ -96,7 +99,7 @@ class _Crew:
         try:
             self._submit(worker, worker.doing)
         except BrokenProcessPool:  # it died while it waited, which is no run's fault
-            worker.pool = _new_pool()
+            worker.pool = self.new_pool()
             self._submit(worker, worker.doing)
 
     def _submit(self, worker: _Worker, spec: RunSpec) -> None:
@@ -123,7 +126,7 @@ class _Crew:
 
     def _bury(self, worker: _Worker, spec: RunSpec) -> None:
         worker.pool.shutdown(wait=True, cancel_futures=True)
-        worker.pool = _new_pool()
+        worker.pool = self.new_pool()
         self.deaths += 1
         if self.deaths >= DEATHS_IN_A_ROW:
             raise RunFailedError(f"{self.deaths} workers in a row died: is there too little memory? try --jobs 1")
@@ -143,7 +146,8 @@ def _died(times: int) -> str:
     return f"its worker process died {times} times (killed, out of memory, or a crash in compiled code)"
 
 
-def _new_pool() -> ProcessPoolExecutor:
+def new_process() -> ProcessPoolExecutor:
+    """A pool of one spawned process."""
     return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
 
 
@@ -160,14 +164,14 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _kill(pool: ProcessPoolExecutor) -> None:
+def kill(pool: Any) -> None:
     """End the workers now: a run may take long and its result is not wanted any more."""
     for process in list((getattr(pool, "_processes", None) or {}).values()):
         process.kill()
 
 
 @contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
     """Workers read these when they start."""
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
