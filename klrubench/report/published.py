@@ -25,8 +25,11 @@ def _table(outcome: Outcome, width: int) -> list[str]:
         published = [fixed(each.published.get(column.name), column.digits) for each in entries]
         simulated = [fixed(own.get(column.name), column.digits) for own in found]
         told_of = any(column.name in each.published for each in entries)
-        pair = [Column(("published",), published, group=column.name, gap=3)] if told_of else []
-        middle.append([*pair, Column(("simulated",), simulated, group=column.name, gap=1 if told_of else 3)])
+        if not told_of:
+            middle.append([Column((column.name, "simulated"), simulated, gap=3)])
+            continue
+        pair = [Column(("published",), published, group=column.name, gap=3)]
+        middle.append([*pair, Column(("simulated",), simulated, group=column.name, gap=1)])
     lines: list[str] = []
     for block in blocks(first, middle, [], width - 2):
         lines += [""] * bool(lines) + [f"  {line}".rstrip() for line in block]
