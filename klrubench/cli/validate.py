@@ -54,11 +54,23 @@ def command(
     Runs the set-ups of observations that come along and prints, fact by fact, what a kernel did, what klrubench does
     and whether they agree. Ends with 1 if an exact, abs or shape row differs for no known reason.
 
+    --published runs tables that others have posted and prints which order and which sign of a difference comes out,
+    by how much, and what is known where it does not. It takes some minutes and always ends with 0.
+
+    --against takes a CSV file: a line of names, `second` and counters as /proc/vmstat has them, then a line each
+    time they were read, in order of time; counters are cumulative and count from the first line.
+
+    \b
+      second,pgpromote_success,pgdemote_kswapd,numa_hint_faults
+      0,118200,9,401776
+      1,131052,11,433120
+
     \b
     Examples:
       klrubench validate
       klrubench validate --only mglru --only klru_gap_rule
       klrubench validate --published
+      klrubench validate --published --only hot-page-selection
       klrubench validate --against mine.csv -p klruscand -w kv:rate=5
     """
     from klrubench.errors import UsageError
@@ -99,7 +111,7 @@ def _facts(only: list[str], as_json: bool) -> None:
 
 def _published(only: list[str], as_json: bool) -> None:
     from klrubench.cli.output import emit, emit_json, say, width
-    from klrubench.report.published import published_text
+    from klrubench.report.published import published_text, summary_text
     from klrubench.validation.published import run_table, select_tables
 
     tables = []
@@ -109,7 +121,8 @@ def _published(only: list[str], as_json: bool) -> None:
     if as_json:
         emit_json([table.to_dict() for table in tables])
     else:
-        emit("\n\n".join(published_text(table, width()) for table in tables))
+        texts = [published_text(table, width()) for table in tables]
+        emit("\n\n".join([*texts, summary_text(tables, width())]))
 
 
 def _against(file: Path, policy: str, workload: str, more: dict[str, Any], as_json: bool) -> None:

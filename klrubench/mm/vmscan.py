@@ -214,7 +214,7 @@ def evict_folios(mm: Mm, lruvec: int, node: int, wanted: int, examine: int, fold
 def shrink_lruvec(
     mm: Mm, lruvec: int, memcg: int, node: int, priority: int, wanted: int, examine: Int, fold: int, walk: np.ndarray
 ) -> tuple[Int, Int, bool]:
-    """One round of reclaim on a lruvec; returns (folios examined, pages demoted, whether a generation was made)."""
+    """A batch of a round of reclaim on a lruvec: (folios examined, pages demoted, whether a generation was made)."""
     aged = False
     if is_classic(mm):
         examined, demoted = shrink_classic(mm, lruvec, node, priority, wanted, examine, fold)
@@ -238,6 +238,18 @@ def shrink_lruvec(
     return examined, demoted, aged
 
 
+@njit_inline
+def round_pages(mm: Mm, lruvec: int, priority: int) -> Int:
+    """Folios that a round at this priority examines, in batches: the lists' size >> priority.
+
+    try_to_shrink_lruvec goes on in batches of MAX_LRU_BATCH, shrink_lruvec (classic: the inactive lists) in clusters.
+    """
+    pages = np.int64(0)
+    for k in range(2 if is_classic(mm) else MAX_NR_GENS * 2):
+        pages += mm.lru[lruvec, NR_PAGES + k]
+    return max(np.int64(1), pages >> priority)
+
+
 @njit
 def _balance_slice(
     address: int,
@@ -257,9 +269,15 @@ def _balance_slice(
         memcg = progress[1]
         lruvec = memcg * len(mm.node) + node
         wanted = target_free - mm.node[node, FREE]
-        examined, demoted, aged = shrink_lruvec(mm, lruvec, memcg, node, progress[0], wanted, examine, fold, walk)
+        if progress[2] <= 0:
+            progress[2] = round_pages(mm, lruvec, progress[0])
+        batch = min(examine, progress[2])
+        examined, demoted, aged = shrink_lruvec(mm, lruvec, memcg, node, progress[0], wanted, batch, fold, walk)
         found = found or demoted > 0
         used += examined * price[0] + demoted * price[1] + 1
+        progress[2] = progress[2] - examined if examined else 0
+        if progress[2] > 0:
+            continue
         progress[1] += 1
         if progress[1] >= memcgs:
             progress[1] = 0
@@ -284,8 +302,8 @@ def balance_slice(
     """kswapd's work until the node has `target_free` pages, the slice is used, an aging pass was made,
     or priority is spent.
 
-    price: i64 [3], ps a folio examined, ps a page demoted, ps of the slice. progress: i64 [2],
-    priority and the next memcg, kept from slice to slice.
+    price: i64 [3], ps a folio examined, ps a page demoted, ps of the slice. progress: i64 [3],
+    priority, the next memcg, and folios left of its round, kept from slice to slice.
     """
     _balance_slice(mm.address, node, memcgs, target_free, price, examine, fold, walk, progress)
 
@@ -305,7 +323,7 @@ class Kswapd:
 
     def attach(self, system: System) -> None:
         """Start the thread."""
-        self.walk, self.progress = np.zeros(N_WALK, np.int64), np.zeros(2, np.int64)
+        self.walk, self.progress = np.zeros(N_WALK, np.int64), np.zeros(3, np.int64)
         order = int(system.mm.vma[:, VMA_ORDER].max())
         self.room = 1 << order if order else 0
         system.daemon("kswapd", self.run, parked=True, wake_word=(self.node, KSWAPD_WAKE))
@@ -338,7 +356,7 @@ class Kswapd:
         price = np.array(
             [system.cost_ps("kswapd_scan"), system.cost_ps("kswapd_page"), SLICE_PS // system.fold], np.int64
         )
-        self.progress[:] = DEF_PRIORITY, 0
+        self.progress[:] = DEF_PRIORITY, 0, 0
         while self.progress[0] >= 1 and mm.node[node, FREE] < (target := self.target_free(system) + batch):
             before = mm.stat[WORK]
             balance_slice(mm, node, system.n_memcgs, target, price, examine, system.fold, self.walk, self.progress)

@@ -45,7 +45,7 @@ class Entry:
     Attributes:
         label: as published.
         policy: what stands for it here, as typed; empty where nothing does.
-        published: its numbers, by column; `less` are columns in which it is left out.
+        published: its numbers, by column.
         why: what is known to be missing here, for claims that come out otherwise.
     """
 
@@ -165,10 +165,15 @@ def order_claims(table: Published, column: str, found: list[Found]) -> list[Clai
                 mine,
                 agrees,
                 True,
-                "" if agrees else low.why or high.why,
+                "" if agrees else reason(low, high),
             )
         )
     return claims
+
+
+def reason(low: Entry, high: Entry) -> str:
+    """Why a claim on two systems does not come out: first of the one that nothing stands for."""
+    return next((each.why for each in (low, high) if not each.policy), "") or low.why or high.why
 
 
 def number_claims(table: Published, column: str, found: list[Found]) -> list[Claim]:
@@ -243,14 +248,25 @@ SCANNING = ("task_numa_work", "kscand")
 MIGRATING = ("hint faults", "kmigrated")
 
 
+def promoted_by(result: Any, share: float = 0.9) -> Found:
+    """Second by which a share of the footprint has been promoted, if ever; to the resolution of the run's time line."""
+    wanted = share * result.metrics["pages"]
+    for second, pages in zip(result.series["t_s"], result.series["pgpromote_success"], strict=True):
+        if pages >= wanted:
+            return {"90 % moved, s": float(second)}
+    return {}
+
+
 def times_of(result: Any) -> Found:
     """Time, promotions, and CPU seconds of scanning and of faulting or migrating."""
     metrics = result.metrics
     scanning, migrating = (sum(result.cpu.get(name, 0.0) for name in names) for names in (SCANNING, MIGRATING))
     return {
         "time s": metrics["time_s"],
+        "V0 time s": metrics["time_s"],
         "promoted": float(metrics["promoted_pages"]),
         "huge pages": metrics["promoted_pages"] / 512,
+        **promoted_by(result),
         "scanning s": scanning,
         "migrating s": migrating,
     }
