@@ -32,13 +32,14 @@ from klrubench.engine.access import (
 )
 from klrubench.engine.bits import ACCESSED, ID_MASK, PMD_OLD, TRAP
 from klrubench.engine.jit import njit, njit_inline
+from klrubench.engine.kinds import Int
 from klrubench.engine.pointer import call_handler
 from klrubench.engine.prefetch import prefetch
 from klrubench.engine.tlb import FOREVER, HIT_COUNT_OF, NEXT_SWITCH_PS, PENDING, SWITCH_PS, empty, touch
 
 
 @njit_inline
-def next_switch(tlb: np.ndarray, pte: np.ndarray, clock: int) -> int:
+def next_switch(tlb: np.ndarray, pte: np.ndarray, clock: Int) -> Int:
     """Empty the TLB where a shootdown or a context switch asks for it; ps of the next context switch that does."""
     due = tlb[SWITCH_PS] > 0 and clock >= tlb[NEXT_SWITCH_PS]
     if due:
@@ -73,7 +74,7 @@ def run_touches_tlb(
     base: int,
     fault_log: np.ndarray,
     tlb: np.ndarray,
-) -> tuple[int, int]:
+) -> tuple[Int, Int]:
     """`run_touches` with a TLB: same arguments, then `tlb`, i64 state of the tenant's TLB; returns the same."""
     i = np.int64(0)
     clock = tenant[CLOCK]

@@ -155,7 +155,8 @@ def run_tenant(e: Engine, t: int, words: np.ndarray, n_words: int, deadline: int
     if len(e.tlb) > 0:
         return run_touches_tlb(
             e.pte[first : first + pages], e.pte64[first // 8 : (first + pages) // 8], words, n_words, e.tenants[t],
-            e.counts[t], e.cost[t], deadline, e.shape[t, 2], e.op_hist[t], e.fault[0], e.fault[1], first, e.fault_log, e.tlb[t],
+            e.counts[t], e.cost[t], deadline, e.shape[t, 2], e.op_hist[t], e.fault[0], e.fault[1], first, e.fault_log,
+            e.tlb[t],
         )  # fmt: skip
     return run_touches(
         e.pte[first : first + pages], e.pte64[first // 8 : (first + pages) // 8], words, n_words, e.tenants[t],
