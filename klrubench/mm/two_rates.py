@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from klrubench.simulate import System
 
 PASSES = 3
-SAVED_NS = 157.0  # a touch on the top tier: 271 - 114 ns (CXL and DRAM of Soar, Liu et al., OSDI 2025)
 SURE = 3.0  # standard errors by which the spread of p must be beyond chance
 
 
@@ -36,9 +35,14 @@ class Rates(NamedTuple):
         hot, cold = self.hot_per_s, self.cold_per_s
         return 1000 / hot if hot - cold < 1e-6 * hot else 1000 * math.log(hot / cold) / (hot - cold)
 
-    def paid_ms(self, spent_ms: float) -> float:
-        """How long the hot pages must be on the top tier, in place of cold ones, to save what was spent."""
-        return spent_ms / (self.hot_pages * (self.hot_per_s - self.cold_per_s) * SAVED_NS / 1e9)
+    def paid_ms(self, spent_ms: float, saved_ns: float) -> float:
+        """How long the hot pages must be on the top tier, in place of cold ones, to save what was spent.
+
+        Args:
+            spent_ms: time spent.
+            saved_ns: what a touch on the top tier saves. Misses in flight beside it make it less, which no bit tells.
+        """
+        return spent_ms / (self.hot_pages * (self.hot_per_s - self.cold_per_s) * saved_ns / 1e9)
 
 
 def two_rates(once: float, twice: float, thrice: float, pages: int, gap_s: float) -> Rates | None:
@@ -60,7 +64,12 @@ def two_rates(once: float, twice: float, thrice: float, pages: int, gap_s: float
 class TwoRates:
     """Remembers what the last passes over each memcg have found young.
 
-    The kernel needs no memory for that: under a window of less than two gaps, the frequency in pghot's record says it.
+    The kernel needs no memory for that: the PTEs visited are counted by the walk, and under a window of less than two
+    gaps the records of pghot that reach one, two and three sightings are those young in as many passes in a row.
+
+    Attributes:
+        saved_ns: what a touch saves on the top tier: idle latency of the nearest lower node less that of the nearest
+            top node, as HMAT tells a kernel.
     """
 
     metadata_bytes = 0
@@ -69,6 +78,12 @@ class TwoRates:
         """Nothing has been seen yet."""
         vma, self.mm, self.fold = system.mm.vma, system.mm, system.fold
         self.lower = np.flatnonzero(system.mm.node[:, TIER] > 0)
+        machine, home = system.machine, system.machine.cpu_nodes[0]
+        near, far = (
+            min((machine.nodes[node].read_ns[home] for node in nodes), default=0.0)
+            for nodes in (machine.top_nodes, machine.lower_nodes)
+        )
+        self.saved_ns = max(1.0, far - near)
         rows = [vma[vma[:, VMA_MEMCG] == memcg] for memcg in range(len(system.memcgs))]
         self.span = [slice(int(row[:, VMA_START].min()), int(row[:, VMA_END].max())) for row in rows]
         self.young: list[list[np.ndarray]] = [[] for _ in rows]
