@@ -48,7 +48,7 @@ class Rates(NamedTuple):
 def two_rates(once: float, twice: float, thrice: float, pages: int, gap_s: float) -> Rates | None:
     """The rates behind the shares of `pages` young in one, two and three passes `gap_s` apart; None: all look alike."""
     spread = twice - once * once
-    if pages == 0 or spread <= SURE * math.sqrt(twice / pages):
+    if pages == 0 or spread <= SURE * max(once * (1 - once), 0.5 / pages) / math.sqrt(2 * pages):  # two pairs of passes
         return None
     middle = (thrice - once * twice) / spread / 2  # of the two values of p, whose product is
     product = (once * thrice - twice * twice) / spread
