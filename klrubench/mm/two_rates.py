@@ -77,7 +77,8 @@ class TwoRates:
     def attach(self, system: System) -> None:
         """Nothing has been seen yet."""
         vma, self.mm, self.fold = system.mm.vma, system.mm, system.fold
-        self.lower = np.flatnonzero(system.mm.node[:, TIER] > 0)
+        self.lower = np.zeros(NODE_MASK + 1, bool)
+        self.lower[: len(system.mm.node)] = system.mm.node[:, TIER] > 0
         machine, home = system.machine, system.machine.cpu_nodes[0]
         near, far = (
             min((machine.nodes[node].read_ns[home] for node in nodes), default=0.0)
@@ -93,7 +94,7 @@ class TwoRates:
     def begin_pass(self, memcg: int, gap_ms: float) -> None:
         """A pass over a memcg begins, `gap_ms` after the one before."""
         span, mm = self.span[memcg], self.mm
-        below = np.isin(mm.pte[span] & NODE_MASK, self.lower) & ((mm.folio[span] & GEN_MASK) != 0)
+        below = self.lower[mm.pte[span] & NODE_MASK] & ((mm.folio[span] & GEN_MASK) != 0)
         for kept, new in ((self.young, np.zeros(len(below), bool)), (self.below, below), (self.gaps_s, gap_ms / 1000)):
             kept[memcg] = [*kept[memcg][1 - PASSES :], new]  # type: ignore[index]
 
