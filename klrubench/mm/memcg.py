@@ -33,15 +33,15 @@ class MemcgTimers:
     def __init__(self, system: System, interval_ms: float, intervals: str = "") -> None:
         self.system = system
         self.interval_ms = intervals_of(system.memcgs, interval_ms, intervals)
-        self.began_ps, self.before_ps = [system.now_ps] * len(self.interval_ms), [system.now_ps] * len(self.interval_ms)
-        self.due_ps = list(self.began_ps)
+        self.began_ps = [system.now_ps] * len(self.interval_ms)
+        self.due_ps, self.visited_ps = list(self.began_ps), list(self.began_ps)
 
     def due(self) -> list[int]:
         """The memcgs whose time has come; their next period begins now."""
         now = self.system.now_ps
         found = [memcg for memcg, at in enumerate(self.due_ps) if at <= now]
         for memcg in found:
-            self.before_ps[memcg], self.began_ps[memcg] = self.began_ps[memcg], now
+            self.began_ps[memcg] = now
             self.set(memcg, self.interval_ms[memcg])
         return found
 
@@ -50,9 +50,11 @@ class MemcgTimers:
         self.interval_ms[memcg] = interval_ms
         self.due_ps[memcg] = self.began_ps[memcg] + round(interval_ms * PS_PER_MS)
 
-    def elapsed_ms(self, memcg: int) -> float:
-        """Time between the last two starts of a memcg's period."""
-        return (self.began_ps[memcg] - self.before_ps[memcg]) / PS_PER_MS
+    def begin(self, memcg: int) -> float:
+        """Its visit begins now, after those of the memcgs before it; ms since its visit before that one began."""
+        before, now = self.visited_ps[memcg], self.system.now_ps
+        self.visited_ps[memcg] = self.began_ps[memcg] = now
+        return (now - before) / PS_PER_MS
 
     def sleep(self) -> Any:
         """What the thread yields to sleep until the next memcg is due."""

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from klrubench.simulate import System
 
 PASSES = 3
-SAVED_NS = 157.0  # a touch on the top tier: 271 - 114 ns (CXL and DRAM of Soar, Liu et al., OSDI 2025)
 SURE = 3.0  # standard errors by which the spread of p must be beyond chance
 
 
@@ -36,15 +35,20 @@ class Rates(NamedTuple):
         hot, cold = self.hot_per_s, self.cold_per_s
         return 1000 / hot if hot - cold < 1e-6 * hot else 1000 * math.log(hot / cold) / (hot - cold)
 
-    def paid_ms(self, spent_ms: float) -> float:
-        """How long the hot pages must be on the top tier, in place of cold ones, to save what was spent."""
-        return spent_ms / (self.hot_pages * (self.hot_per_s - self.cold_per_s) * SAVED_NS / 1e9)
+    def paid_ms(self, spent_ms: float, saved_ns: float) -> float:
+        """How long the hot pages must be on the top tier, in place of cold ones, to save what was spent.
+
+        Args:
+            spent_ms: time spent.
+            saved_ns: what a touch on the top tier saves. Misses in flight beside it make it less, which no bit tells.
+        """
+        return spent_ms / (self.hot_pages * (self.hot_per_s - self.cold_per_s) * saved_ns / 1e9)
 
 
 def two_rates(once: float, twice: float, thrice: float, pages: int, gap_s: float) -> Rates | None:
     """The rates behind the shares of `pages` young in one, two and three passes `gap_s` apart; None: all look alike."""
     spread = twice - once * once
-    if pages == 0 or spread <= SURE * math.sqrt(twice / pages):
+    if pages == 0 or spread <= SURE * max(once * (1 - once), 0.5 / pages) / math.sqrt(2 * pages):  # two pairs of passes
         return None
     middle = (thrice - once * twice) / spread / 2  # of the two values of p, whose product is
     product = (once * thrice - twice * twice) / spread
@@ -60,7 +64,12 @@ def two_rates(once: float, twice: float, thrice: float, pages: int, gap_s: float
 class TwoRates:
     """Remembers what the last passes over each memcg have found young.
 
-    The kernel needs no memory for that: under a window of less than two gaps, the frequency in pghot's record says it.
+    The kernel needs no memory for that: the PTEs visited are counted by the walk, and under a window of less than two
+    gaps the records of pghot that reach one, two and three sightings are those young in as many passes in a row.
+
+    Attributes:
+        saved_ns: what a touch saves on the top tier: idle latency of the nearest lower node less that of the nearest
+            top node, as HMAT tells a kernel.
     """
 
     metadata_bytes = 0
@@ -68,7 +77,14 @@ class TwoRates:
     def attach(self, system: System) -> None:
         """Nothing has been seen yet."""
         vma, self.mm, self.fold = system.mm.vma, system.mm, system.fold
-        self.lower = np.flatnonzero(system.mm.node[:, TIER] > 0)
+        self.lower = np.zeros(NODE_MASK + 1, bool)
+        self.lower[: len(system.mm.node)] = system.mm.node[:, TIER] > 0
+        machine, home = system.machine, system.machine.cpu_nodes[0]
+        near, far = (
+            min((machine.nodes[node].read_ns[home] for node in nodes), default=0.0)
+            for nodes in (machine.top_nodes, machine.lower_nodes)
+        )
+        self.saved_ns = max(1.0, far - near)
         rows = [vma[vma[:, VMA_MEMCG] == memcg] for memcg in range(len(system.memcgs))]
         self.span = [slice(int(row[:, VMA_START].min()), int(row[:, VMA_END].max())) for row in rows]
         self.young: list[list[np.ndarray]] = [[] for _ in rows]
@@ -78,7 +94,7 @@ class TwoRates:
     def begin_pass(self, memcg: int, gap_ms: float) -> None:
         """A pass over a memcg begins, `gap_ms` after the one before."""
         span, mm = self.span[memcg], self.mm
-        below = np.isin(mm.pte[span] & NODE_MASK, self.lower) & ((mm.folio[span] & GEN_MASK) != 0)
+        below = self.lower[mm.pte[span] & NODE_MASK] & ((mm.folio[span] & GEN_MASK) != 0)
         young = np.zeros(len(below), bool)
         self.young[memcg] = [*self.young[memcg][1 - PASSES :], young]
         self.below[memcg] = [*self.below[memcg][1 - PASSES :], below]
