@@ -118,11 +118,12 @@ def _published(only: list[str], as_json: bool) -> None:
     for name in select_tables(only):
         say(f"{name} ...")
         tables.append(run_table(name, say))
+        if not as_json:
+            emit(published_text(tables[-1], width()) + "\n")
     if as_json:
         emit_json([table.to_dict() for table in tables])
     else:
-        texts = [published_text(table, width()) for table in tables]
-        emit("\n\n".join([*texts, summary_text(tables, width())]))
+        emit(summary_text(tables, width()))
 
 
 def _against(file: Path, policy: str, workload: str, more: dict[str, Any], as_json: bool) -> None:

@@ -276,9 +276,8 @@ def _balance_slice(
         found = found or demoted > 0
         used += examined * price[0] + demoted * price[1] + 1
         progress[2] = progress[2] - examined if examined else 0
-        if progress[2] > 0:
-            continue
-        progress[1] += 1
+        if progress[2] <= 0:
+            progress[1] += 1
         if progress[1] >= memcgs:
             progress[1] = 0
             if not found:

@@ -60,7 +60,7 @@ PGHOT_MODE1 = Published(
         Entry("pgtscan", "klruscand:preset=pghot-v3", {"time s": 111.399698, "promoted": ALL_4K}),
         Entry("IBS", "ibs:pghot=v3", {"time s": 103.232152, "promoted": 1_269_467}, IBS_WHY),
     ),
-    fixed_work(f"{RANDOM},footprint_gib=8", lambda: roomy(128, 258), 256, "NUMAB0"),
+    fixed_work(f"{RANDOM},footprint_gib=8", lambda: roomy(128, 258), 512, "NUMAB0"),
 )
 PGHOT_MODE3 = Published(
     "pghot-v3-mode3",
@@ -150,9 +150,9 @@ def kscand(size_gib: int, hint_s: float, scan_s: float) -> Published:
 
 
 def beginning_on_cxl(size_gib: int) -> Callable[[Published, Say], list[Found]]:
-    """The run of either: 8192 simulated pages whatever the size."""
+    """The run of either: 4096 simulated pages whatever the size."""
     workload = f"{RANDOM},footprint_gib={size_gib}"
-    return fixed_work(workload, lambda: roomy(4 * size_gib, 4 * size_gib), 32 * size_gib, "NUMAB2")
+    return fixed_work(workload, lambda: roomy(4 * size_gib, 4 * size_gib), 64 * size_gib, "NUMAB2")
 
 
 KMMSCANDS = (
@@ -173,7 +173,7 @@ LADDER_WHY = (
     "contention for list locks, "
     "no write amplification of the medium"
 )
-LADDER_S, LADDER_FOLD, LADDER_GIB = 2000.0, 4096, 384
+LADDER_S, LADDER_FOLD, LADDER_GIB = 2000.0, 8192, 384
 LIMIT_MB_S = 165
 
 
