@@ -95,8 +95,8 @@ FAULT_WHY = (
     "in 6.18, and 7.5 us, flushes included"
 )
 AGAINST_ITSELF = (
-    "the post's other three sizes, and its patched NUMAB1 at this one, have it the other way round, as here; no size is "
-    "special here, and the post does not explain this one"
+    "the post's other three sizes, and its patched NUMAB1 at this one, have it the other way round, as here; no size "
+    "is special here, and the post does not explain this one"
 )
 PATCHED_NUMAB1 = "hint faults and kmmscand at once are no policy here"
 
