@@ -184,10 +184,7 @@ def suite_scores(runs: pl.DataFrame, baseline: str = BASELINE) -> pl.DataFrame:
     cells = matrix(runs, baseline).to_dicts()
     rows = []
     for policy in dict.fromkeys(cell["policy"] for cell in cells):
-        logs = [
-            _logs(policies.get(policy, []), policies.get(baseline, []), "time_s")
-            for policies in settings.values()
-        ]
+        logs = [_logs(policies.get(policy, []), policies.get(baseline, []), "time_s") for policies in settings.values()]
         if all(logs):
             mine = [cell for cell in cells if cell["policy"] == policy and not cell["workload_control"]]
             rows.append({"policy": policy, "settings": len(logs), **_slowdown(overall(logs)), **_gap(mine)})
