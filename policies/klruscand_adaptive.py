@@ -20,7 +20,9 @@ class KlruscandAdaptive(Policy):
     slowest_ms: float = param(4000, low=10, high=60_000, log=True, help="longest gap")
     rest_ms: float = param(16_000, low=10, high=60_000, log=True, help="longest rest")
     least: float = param(1, low=0, high=1000, help="touches a page and second that hot is above cold, to be of use")
-    hash: str = param("posted", choices=("posted", "sized"), help="lists of pghot's hash: as posted, or one a record")
+    hash: str = param(
+        "posted", choices=("posted", "sized"), help="lists of pghot's hash: as posted, or one a record", tune=False
+    )
 
     def start(self, system):
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=True)
