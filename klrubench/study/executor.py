@@ -13,7 +13,7 @@ from typing import Any
 from klrubench.errors import KlrubenchError, RunFailedError, StoreError
 from klrubench.study.folder import shown
 from klrubench.study.manifest import manifest
-from klrubench.study.pool import compute
+from klrubench.study.pool import Workers, compute
 from klrubench.study.progress import Progress, Quiet
 from klrubench.study.spec import RunSpec
 from klrubench.study.store import Store
@@ -67,6 +67,7 @@ def run_all(
     store: Store | None = None,
     progress: Progress | None = None,
     task: Task = work,
+    workers: Workers | None = None,
 ) -> Batch:
     """Compute all runs; one that fails does not stop the others.
 
@@ -76,6 +77,7 @@ def run_all(
         store: where each result is written the moment it is there; `None` keeps them in memory.
         progress: who is told.
         task: what a worker does with a run; a function that can be pickled.
+        workers: processes of an earlier call, used again and left waiting; they stand in for `jobs`.
 
     Raises:
         InterruptedRunsError: Ctrl-C; says how many results are kept.
@@ -88,8 +90,8 @@ def run_all(
     progress.start(specs)
     keep, jobs = _keeper(batch, store, progress), _jobs(jobs, len(specs))
     try:
-        if jobs > 1:
-            compute(grouped(specs), jobs, task, keep)
+        if workers is not None or jobs > 1:
+            compute(grouped(specs), jobs, task, keep, workers)
         else:
             for spec in chain.from_iterable(grouped(specs)):
                 keep(spec, task(spec))
@@ -110,9 +112,13 @@ def _say_if_cold(progress: Progress) -> None:
         progress.note("compiling kernels (once)")
 
 
+def cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _jobs(jobs: int | None, runs: int) -> int:
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(jobs or available, runs))
+    return max(1, min(jobs or cpus(), runs))
 
 
 def grouped(specs: list[RunSpec]) -> list[list[RunSpec]]:

@@ -30,17 +30,18 @@ _ONE_THREAD = ("NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "OMP_NUM_THREADS")
 Keep = Callable[[RunSpec, Answer], None]
 
 
-def compute(groups: list[list[RunSpec]], jobs: int, task: Task, keep: Keep) -> None:
+def compute(groups: list[list[RunSpec]], jobs: int, task: Task, keep: Keep, workers: Workers | None = None) -> None:
     """Do `task` with all runs in `jobs` spawned processes and hand each answer to `keep`, as they come.
 
     A worker keeps to a group, whose stream it has in memory; when no group is left it takes half of what another one has.
+    `workers` are processes that wait for the next call; without them the call starts its own and ends them.
 
     Raises:
         KeyboardInterrupt: after the workers were ended and the answers that were there have been kept.
         RunFailedError: workers die whatever they are given.
     """
     with _one_thread_each():
-        _Crew(groups, jobs, task, keep).run()
+        _Crew(groups, workers or Workers(jobs), task, keep, stay=workers is not None).run()
 
 
 class _Worker:
@@ -52,12 +53,25 @@ class _Worker:
         self.doing: RunSpec | None = None
 
 
+class Workers:
+    """Processes that several calls of `compute` share: each starts with its first run and keeps its kernels and streams."""
+
+    def __init__(self, jobs: int) -> None:
+        self.each = [_Worker() for _ in range(jobs)]
+
+    def close(self) -> None:
+        """End the processes; waits for them."""
+        for worker in self.each:
+            worker.pool.shutdown(wait=True, cancel_futures=True)
+
+
 class _Crew:
     """The workers, the groups that nobody has begun, and how often a run's worker has died."""
 
-    def __init__(self, groups: list[list[RunSpec]], jobs: int, task: Task, keep: Keep) -> None:
+    def __init__(self, groups: list[list[RunSpec]], workers: Workers, task: Task, keep: Keep, stay: bool) -> None:
         self.groups = deque(deque(group) for group in groups)
-        self.workers = [_Worker() for _ in range(jobs)]
+        self.shared, self.stay = workers, stay
+        self.workers = workers.each
         self.running: dict[Future[Answer], _Worker] = {}
         self.strikes: Counter[str] = Counter()
         self.deaths = 0
@@ -83,8 +97,8 @@ class _Crew:
                 _kill(worker.pool)
             raise
         finally:
-            for worker in self.workers:
-                worker.pool.shutdown(wait=True, cancel_futures=True)
+            if not self.stay:
+                self.shared.close()
 
     def _start(self, worker: _Worker) -> None:
         """Give a worker its next run, if there is one."""
