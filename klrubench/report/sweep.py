@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from klrubench.report.sparkline import sparkline
-from klrubench.report.text import Column, fixed, joined, missing, significant, table, wrapped
+from klrubench.report.text import Column, blocks, fixed, joined, missing, significant, table, wrapped
 
 Facts = Mapping[str, Any]
 SHORT_NAMES = {"interval_ms": "interval", "threshold": "thr", "window_ms": "window"}
@@ -34,7 +34,7 @@ def sweep_text(found: Facts, width: int) -> str:
     if confirmed is None:
         lines += _unjudged(found, width)
     elif len(found["about"]["objectives"]) == 1:
-        lines += [*judged(found, confirmed), *_words(found, confirmed, width)]
+        lines += [*judged(found, confirmed, width), *_words(found, confirmed, width)]
     else:
         lines += _several(found, confirmed)
     lines += ["", *_mattered(found, width)]
@@ -73,16 +73,20 @@ def _head(found: Facts, width: int) -> list[str]:
         f"least {made}",
         *bounds,
     ]
-    scales = "/".join(f"1/{fold}" for fold in sorted(set(about["scales"].values())))
-    coarse = f"in the sweep {about['duration_s']:g} s at scale {scales}"
+    coarse = f"in the sweep {about['duration_s']:g} s at scale {_scales(about['scales'])}"
     full = found.get("confirmed")
     if full:
-        fine = "/".join(f"1/{fold}" for fold in sorted(set(full["scales"].values())))
+        fine = _scales(full["scales"])
         coarse += f"; judged on {full['duration_s']:g} s at {fine}, seeds {full['seeds'][0]}-{full['seeds'][-1]}"
     where = (
         f"{about['policy']} on {about['machine']} {' '.join(about['ratio'])}; tuned on {', '.join(about['workloads'])}"
     )
     return [*joined(parts, width, ", ", "  "), *wrapped(f"{where}; {coarse}", width, "  ")]
+
+
+def _scales(folds: Mapping[str, int]) -> str:
+    """`1/16` or, where workloads differ, `1/16 to 1/256`."""
+    return " to ".join(f"1/{fold}" for fold in sorted({min(folds.values()), max(folds.values())}))
 
 
 def _duration(seconds: float) -> str:
@@ -95,12 +99,12 @@ def _overhead(spent: Facts) -> str:
     return fixed(100 * spent.get("overhead_s", 0.0) / wall if wall else None, 1)
 
 
-def judged(found: Facts, confirmed: Facts) -> list[str]:
+def judged(found: Facts, confirmed: Facts, width: int) -> list[str]:
     """The table: default, tuned and the rest, in the sweep, on fresh seeds and on held-out workloads."""
     rows = confirmed["rows"]
-    names = [name for name in rows[-1]["values"]]
+    names = list(rows[-1]["values"])
     digits = _digits(confirmed["measure"])
-    columns = [
+    first = [
         Column(("",), [row["who"] for row in rows], left=True, gap=0),
         Column(("in sweep",), [_fixed(row["in_sweep"], digits) for row in rows], gap=2),
         Column(("fresh seeds",), [_interval(row["fresh"], digits) for row in rows], left=True, gap=2),
@@ -108,11 +112,13 @@ def judged(found: Facts, confirmed: Facts) -> list[str]:
     ]
     if any(row["held"] for row in rows):
         held = [f"{_interval(row['held'], digits)} {_mark(row.get('held_against_default'))}".strip() for row in rows]
-        columns.append(Column(("held-out workloads",), held, left=True, gap=2))
+        first.append(Column(("held-out workloads",), held, left=True, gap=2))
+    params = []
     for name in names:
         cells = [_values(row["values"].get(name, []), name in found["flat"], row["who"]) for row in rows]
-        columns.append(Column((SHORT_NAMES.get(name, name),), cells, gap=2))
-    return table(columns)
+        params.append([Column((SHORT_NAMES.get(name, name),), cells, gap=2)])
+    parts = blocks(first, params, [], width)
+    return [line for k, part in enumerate(parts) for line in ([""] if k else []) + part]
 
 
 def _digits(measure: str) -> int:
@@ -158,7 +164,9 @@ def _values(values: Sequence[Any], flat: bool, who: str) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _words(found: Facts, confirmed: Facts, width: int) -> list[str]:

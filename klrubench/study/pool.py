@@ -54,7 +54,7 @@ class _Worker:
 
 
 class Workers:
-    """Processes that several calls of `compute` share: each starts with its first run and keeps its kernels and streams."""
+    """Processes that several calls of `compute` share: each starts with its first run, keeps its kernels and stream."""
 
     def __init__(self, jobs: int) -> None:
         self.each = [_Worker() for _ in range(jobs)]

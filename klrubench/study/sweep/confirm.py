@@ -1,8 +1,8 @@
 """No winner's curse: the best trials run again in full, on seeds and workloads that chose none of them.
 
-Three sets of seeds take part: those of the sweep; fresh ones that choose the winner among the best trials and the default;
-and others that only judge it. The winner per workload and the leave-one-workload-out winner come from the trials'
-own values by workload, and are judged on the same fresh seeds.
+Three sets of seeds take part: those of the sweep; fresh ones that choose the winner among the best trials and the
+default; and others that only judge it. The winner per workload and the leave-one-out winner come from the trials' own
+values by workload, and are judged on the same fresh seeds.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _one(judge: Judge, trials: Sequence[Trial]) -> dict[str, Any]:
     if len(tuned) > 1:
         each, out = per_workload(plan, trials), leave_one_out(plan, trials)
         rows.append(_mixed_row(judge, "tuned per workload", each, usual, floor, in_sweep=True))
-        rows.append(_mixed_row(judge, "leave one workload out", out, usual, floor, in_sweep=False))
+        rows.append(_mixed_row(judge, "leave one out", out, usual, floor, in_sweep=False))
     gain = _difference(measure, own, floor)
     by_workload = {
         label: {"default": _mean(measure, {label: usual[label]}), "tuned": _mean(measure, {label: own[label]})}
@@ -279,7 +279,7 @@ def _ends(measure: Measure, ends: Sequence[float | None]) -> dict[str, float | N
 
 
 def _difference(measure: Measure, own: Suite, other: Suite) -> dict[str, Any]:
-    """How much more `own` has than `other` on paired seeds: points of slowdown, per cent of a latency, or the unit itself."""
+    """How much more `own` has than `other`, seeds paired: points of slowdown, % of a latency, or its unit."""
     pairs = [[a - b for a, b in zip(own[label], other[label], strict=True)] for label in own]
     found = overall(pairs)
     scale = _scale(measure, [other[label] for label in own])
@@ -298,7 +298,7 @@ def _scale(measure: Measure, other: list[list[float]]) -> Any:
 def _word(measure: Measure, found: Estimate, low: float | None, high: float | None) -> str:
     if low is None or high is None or found.half is None:
         return "1 seed"
-    if measure.relative and -EQUAL_POINTS <= low and high <= EQUAL_POINTS:
+    if measure.relative and low >= -EQUAL_POINTS and high <= EQUAL_POINTS:
         return "equal"
     if found.half == 0.0:
         return "exact"

@@ -1,9 +1,9 @@
 """Cori's heuristic: the period of a page scheduler follows from how long pages wait for their next touch.
 
-Doudali, Zahka, Gavrilovska: "Cori: Dancing to the Right Beat of Periodic Data Movements over Hybrid Memory Systems", IPDPS 2021
-(arXiv 2101.07200): find the dominant reuse distance, try its multiples. Here the distance is the mode of the waiting times
-over bins of equal ratio, all touches of all tuned workloads counted alike; the paper's clustering of several dominant
-distances is left out.
+Doudali, Zahka, Gavrilovska: "Cori: Dancing to the Right Beat of Periodic Data Movements over Hybrid Memory Systems",
+IPDPS 2021 (arXiv 2101.07200): find the dominant reuse distance, try its multiples. Here the distance is the mode of the
+waiting times over bins of equal ratio, every workload with the same weight, touches within 1 ms of each other left out;
+several dominant distances, which the paper clusters, are not told apart.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def waits(pages: np.ndarray) -> np.ndarray:
 
 
 def dominant_s(seconds: np.ndarray) -> float | None:
-    """The mode of waiting times over bins of equal ratio (four a doubling, from 1 ms), at its bin's middle; `None` for none."""
+    """The mode of waiting times over bins of equal ratio (four a doubling, from 1 ms): its middle; `None` for none."""
     known = seconds[seconds >= LEAST_S]
     if not len(known):
         return None
@@ -58,7 +58,7 @@ def reuse_s(specs: Sequence[RunSpec]) -> float | None:
 
 
 def _waits_of(spec: RunSpec) -> list[np.ndarray]:
-    """Waiting times in seconds of the main tenant, weighted so that each workload counts alike by resampling its quantiles."""
+    """Waiting times in seconds of the largest tenant, as 2^14 quantiles: each workload counts alike."""
     from klrubench.engine.bits import ID_MASK
     from klrubench.machine import Machine
     from klrubench.simulate.build import layout_of

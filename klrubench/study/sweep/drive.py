@@ -181,8 +181,8 @@ def _opening(plan: Plan, name: str, place: Place, ended: int) -> str:
     again = f"; {ended} are there" if ended else ""
     axes = ", ".join(axis.text() for axis in plan.space.axes)
     return (
-        f"sweep {name}: {plan.asked.trials} trials of {cells}{again}; short and coarse runs ({plan.asked.duration:g} s, "
-        f"scale {scale}), winners again in full; in {place.shown(name)}; searches {axes}"
+        f"sweep {name}: {plan.asked.trials} trials of {cells}{again}; short and coarse runs "
+        f"({plan.asked.duration:g} s, scale {scale}), winners again in full; in {place.shown(name)}; searches {axes}"
     )
 
 
@@ -223,7 +223,8 @@ def _in_short(found: dict[str, Any]) -> str:
     counts = found["counts"]
     return (
         f"{counts['trials']} trials ({counts['complete']} full, {counts['pruned']} pruned, {counts['failed']} failed), "
-        f"{found['about']['sampler']}, seed {found['about']['seed']}, made small: {', '.join(found['about']['objectives'])}"
+        f"{found['about']['sampler']}, seed {found['about']['seed']}, made small: "
+        + ", ".join(found["about"]["objectives"])
     )
 
 

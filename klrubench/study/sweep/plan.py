@@ -1,4 +1,4 @@
-"""What a sweep asks, resolved: the policy and its space, the cells that every trial runs, the references beside them."""
+"""What a sweep asks, resolved: the policy and its space, and the cells that every trial runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from klrubench.machine import Machine
 
 SWEEP_ACCESSES = 1e7
-"""Simulated accesses of a trial's run that `--scale auto` aims at: a sixth of compare's; winners are run again in full."""
+"""Simulated accesses that `--scale auto` aims at in a sweep, a sixth of compare's; winners are run again in full."""
 
 DEFAULT_WORKLOADS = ("kv", "gups:rate=2", "hotset_shift")
 HELD_OUT = 3
@@ -148,7 +148,7 @@ class Plan:
 
     @cached_property
     def identity(self) -> str:
-        """Hash of everything that a trial's value follows from; the number of trials and of processes is no part of it."""
+        """Hash of everything that a trial's value follows from; not of the number of trials or processes."""
         asked = self.asked
         how = [*(each.name for each in self.objectives), *(each.text for each in self.constraints), asked.sampler]
         runs = [cell.base.run_id for cell in self.cells]
@@ -215,7 +215,7 @@ def _cells(told: Question, part: Part, asked: Asked) -> list[Cell]:
 def bases_of(
     told: Question, workloads: Sequence[str], part: Part, duration_s: float, scale: str, aim: float | None = None
 ) -> list[RunSpec]:
-    """A policy's run of each workload with seed 1; `aim` accesses where the scale is `auto` (default: compare's 6e7)."""
+    """A policy's run of each workload with seed 1; scale `auto` means about `aim` accesses (6e7)."""
     machine, options = machine_of(told), resolve_options({"daemon_cpus": told.daemon_cpus})
     found = {}
     for text in workloads:
@@ -229,7 +229,7 @@ def bases_of(
 
 
 def held_out(plan: Plan) -> list[str]:
-    """Workloads that only judge: those asked for, or the first of the default suite that are neither tuned on nor controls."""
+    """Workloads that only judge: those asked for, or the first of the default suite neither tuned on nor controls."""
     if plan.asked.held_out == ("none",):
         return []
     tuned = set(plan.workloads)
@@ -265,13 +265,9 @@ def legal(plan: Plan, works: Any) -> tuple[Plan, list[str]]:
 
 def _holds(plan: Plan, spec: RunSpec, name: str, value: int, works: Any) -> bool:
     try:
-        works(dataclasses.replace(spec, policy=plan.varied({name: value}), duration_s=PROBE_S, work=0.0))
+        works(dataclasses.replace(spec, policy=plan.varied({name: value})))
     except ScaleError:
         return False
     except UsageError:
         return True  # it goes together with no default, which is not the scale's fault
     return True
-
-
-PROBE_S = 0.02
-"""Seconds of work of a run that only asks whether the scale can hold a value."""

@@ -1,4 +1,4 @@
-"""Samplers by name. Every trial gets a freshly seeded one, so that a resumed sweep goes on as an uninterrupted one would."""
+"""Samplers by name; each trial gets a freshly seeded one, so that a resumed sweep goes on as one without a break."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ POPULATION = 30
 
 
 def planned(name: str, space: Space, specs: Sequence[RunSpec], trials: int, seed: int) -> list[dict[str, Any]]:
-    """Points that are tried before the sampler is asked: the defaults first, then Cori's period; for grid and cori, all.
+    """Points tried before the sampler is asked: the defaults first, then Cori's period; for grid and cori, all.
 
     Raises:
         UsageError: cori without a period.

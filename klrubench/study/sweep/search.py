@@ -1,4 +1,4 @@
-"""The search itself: ask for a batch of trials, run their cells stage by stage, prune, tell in order; go on where it stopped."""
+"""The search: ask for a batch of trials, run their cells stage by stage, prune, tell in order; go on after a stop."""
 
 from __future__ import annotations
 
@@ -194,9 +194,9 @@ class Search:
             return Attempt(trial, values, why=str(error))
 
     def _lost(self) -> list[Attempt]:
-        """Trials that a killed driver left behind: taken over under their own number; in a shared storage asked again."""
+        """Trials that a killed driver left: taken over under their own number; in a shared storage asked again."""
         with self._overhead():
-            left = [trial for trial in self.study.get_trials(deepcopy=False, states=_states("RUNNING"))]
+            left = self.study.get_trials(deepcopy=False, states=_states("RUNNING"))
             if not self.shared:
                 return [self._taken_over(trial) for trial in left]
             for trial in left:

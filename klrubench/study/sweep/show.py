@@ -1,4 +1,4 @@
-"""What a study says, from its storage alone: counts, importances, slices, contour, best so far, front, the judgement."""
+"""What a study says, from its storage alone: counts, importances, slices, contour, best so far, front, judgement."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SLICES = 6
 CONTOUR = (8, 6)
 FLAT_BINS = 4
 FLAT_LEAST = 3
+FEW = 8
 FLAT_POINTS = 0.1
-"""A parameter is flat when the best of each quarter of its range is within this many points of the others' (or per cent of
-a measure that is no slowdown)."""
+"""A parameter is flat when the bests of the quarters of its range are within so many per cent of first-touch's time."""
 
 
 def summary(study: optuna.Study) -> dict[str, Any]:
@@ -87,23 +87,29 @@ def _known(trials: Sequence[Trial]) -> list[Trial]:
     return [trial for trial in trials if trial.state == "complete" and trial.feasible]
 
 
+def _single(axis: Axis) -> tuple[Any, ...]:
+    """The values of a parameter that has only a few; none of a range."""
+    few = axis.whole and axis.high - axis.low < FEW
+    return tuple(range(int(axis.low), int(axis.high) + 1)) if few else axis.choices
+
+
 def _bin(axis: Axis, trial: Trial, bins: int) -> int:
-    if axis.choices:
-        return axis.choices.index(trial.drawn[axis.name])
+    known = _single(axis)
+    if known:
+        return known.index(trial.drawn[axis.name])
     return min(bins - 1, max(0, int(axis.part(trial.drawn[axis.name]) * bins)))
 
 
 def slices(axis: Axis, trials: Sequence[Trial], bins: int = SLICES) -> list[dict[str, Any]]:
     """Along one parameter: for each stretch of its range the number of full trials, their best and their median."""
-    bins = len(axis.choices) or (min(bins, int(axis.high - axis.low) + 1) if axis.whole else bins)
+    known = _single(axis)
+    bins = len(known) or bins
     groups: list[list[float]] = [[] for _ in range(bins)]
     for trial in _known(trials):
         groups[_bin(axis, trial, bins)].append(trial.objectives[0])
     found = []
     for k, values in enumerate(groups):
-        ends = (
-            {"value": axis.choices[k]} if axis.choices else {"low": axis.at(k / bins), "high": axis.at((k + 1) / bins)}
-        )
+        ends = {"value": known[k]} if known else {"low": axis.at(k / bins), "high": axis.at((k + 1) / bins)}
         middle = sorted(values)[len(values) // 2] if values else None
         found.append({**ends, "trials": len(values), "best": min(values, default=None), "median": middle})
     return found
@@ -147,8 +153,9 @@ def contour(across: Axis, up: Axis, trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def _bins(axis: Axis, most: int) -> int:
-    return len(axis.choices) or (min(most, int(axis.high - axis.low) + 1) if axis.whole else most)
+    return len(_single(axis)) or most
 
 
 def _edge(axis: Axis, k: int, bins: int) -> Any:
-    return axis.choices[k] if axis.choices else axis.at(k / bins)
+    known = _single(axis)
+    return known[k] if known else axis.at(k / bins)

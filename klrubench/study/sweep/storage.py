@@ -227,7 +227,7 @@ class Driver:
 
 
 def _started(pid: int) -> str:
-    """Start time of a process in ticks since boot; empty if there is none. Tells a new process of an old number apart."""
+    """Start time of a process in ticks since boot, empty if there is none: a number may have gone to another one."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):

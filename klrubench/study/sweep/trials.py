@@ -21,7 +21,7 @@ class Trial:
         number: in the study.
         state: `complete`, `pruned` or `failed`.
         drawn, values: what the sampler drew, and the policy's parameters made of it.
-        objectives: what the sampler was told (per cent above first-touch, or a difference to it); empty unless complete.
+        objectives: what the sampler was told (per cent above first-touch, or a difference to it), if complete.
         cells: for each (workload, seed) that was run, every measure as means are taken of it.
         feasible: within all constraints.
         why: of a failed one.

@@ -14,7 +14,7 @@ from klrubench.study.sweep.plan import Plan
 
 
 def winner_toml(plan: Plan, confirmed: Mapping[str, Any], name: str, about: str) -> str:
-    """A study: the default beside the winner (of several objectives: beside the points of the front), where it was judged.
+    """A study file: the default beside the winner (of several objectives: points of the front), where it was judged.
 
     Args:
         plan: the sweep.
