@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from klrubench.errors import UsageError
+from klrubench.errors import ScaleError, UsageError
 from klrubench.study.compare import open_store
-from klrubench.study.execute import execute
 from klrubench.study.executor import InterruptedRunsError, cpus
 from klrubench.study.folder import shown
 from klrubench.study.manifest import manifest
+from klrubench.study.spec import RunSpec
 from klrubench.study.store import Store
 from klrubench.study.sweep import samplers
 from klrubench.study.sweep.confirm import confirm
@@ -88,18 +88,27 @@ def sweep(
     plan = resolve(asked)
     samplers.check(asked.sampler, len(plan.objectives))
     held_out(plan)
-    plan, lines = legal(plan, execute if task is work else lambda spec: None)
     place_store = open_store(store, say)
     place_store.check_writable()
-    place = place_of(storage, place_store)
-    progress = progress or Silent()
-    results = Results(place_store, jobs or cpus(), progress, task)
-    for line in lines:
-        say(line)
+    results = Results(place_store, jobs or cpus(), progress or Silent(), task)
     try:
-        return _named(plan, place, name, results, progress, say)
+        plan, lines = legal(plan, lambda spec: _fits(spec, results))
+        for line in lines:
+            say(line)
+        return _named(plan, place_of(storage, place_store), name, results, progress or Silent(), say)
     finally:
         results.close()
+
+
+def _fits(spec: RunSpec, results: Results) -> bool:
+    """Whether the scale of a run can hold its parameters; any other trouble is for the trials to find."""
+    try:
+        results.of([spec])
+    except InterruptedRunsError:
+        raise InterruptedRunsError("interrupted before the first trial") from None
+    small = any(failure.error is ScaleError for failure in results.failures)
+    results.failures.clear()
+    return not small
 
 
 def _named(
@@ -155,6 +164,7 @@ def _search(
     def told(search: Search) -> None:
         trials = trials_of(study)
         study.set_user_attr("spent", _sum(spent, search))
+        place.sync()
         progress.batch(len(trials), best_line(plan.objectives, trials))
 
     search = Search(plan, study, results, shared=place.shared, told=told)

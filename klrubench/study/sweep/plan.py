@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from klrubench.errors import ScaleError, UsageError
+from klrubench.errors import UsageError
 from klrubench.params import parse_spec
 from klrubench.study.identity import digest
 from klrubench.study.plugins import load, policy_source
@@ -37,6 +37,7 @@ SWEEP_ACCESSES = 1e7
 
 DEFAULT_WORKLOADS = ("kv", "gups:rate=2", "hotset_shift")
 HELD_OUT = 3
+Fits = Callable[[RunSpec], bool]
 TOP, BASE = "all_top", "first_touch"
 
 
@@ -242,12 +243,12 @@ def held_out(plan: Plan) -> list[str]:
     return [part.label for part in parts if part.label not in tuned and not part.facts["control"]][:HELD_OUT]
 
 
-def legal(plan: Plan, works: Any) -> tuple[Plan, list[str]]:
+def legal(plan: Plan, fits: Fits) -> tuple[Plan, list[str]]:
     """Raise lower ends that the coarse scale cannot hold, and say so.
 
     Args:
         plan: the sweep.
-        works: told a run spec; raises ScaleError where a constant falls under one simulated unit.
+        fits: whether the scale of a run holds its constants (none falls under one simulated unit).
     """
     coarsest = max((cell.base for cell in plan.cells), key=lambda spec: spec.fold)
     said = []
@@ -255,7 +256,7 @@ def legal(plan: Plan, works: Any) -> tuple[Plan, list[str]]:
         if axis.choices or not axis.whole or axis.low >= coarsest.fold:
             continue
         low = axis.low
-        while low < axis.high and not _holds(plan, coarsest, axis.name, int(low), works):
+        while low < axis.high and not _holds(plan, coarsest, axis.name, int(low), fits):
             low = min(axis.high, max(low * 2, low + 1))
         if low > axis.low:
             said.append(f"{axis.name} from {low:g}, not {axis.low:g}: the least that scale 1/{coarsest.fold} can hold")
@@ -263,11 +264,9 @@ def legal(plan: Plan, works: Any) -> tuple[Plan, list[str]]:
     return plan, said
 
 
-def _holds(plan: Plan, spec: RunSpec, name: str, value: int, works: Any) -> bool:
+def _holds(plan: Plan, spec: RunSpec, name: str, value: int, fits: Fits) -> bool:
     try:
-        works(dataclasses.replace(spec, policy=plan.varied({name: value})))
-    except ScaleError:
-        return False
+        part = plan.varied({name: value})
     except UsageError:
         return True  # it goes together with no default, which is not the scale's fault
-    return True
+    return fits(dataclasses.replace(spec, policy=part))

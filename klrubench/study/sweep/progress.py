@@ -109,6 +109,8 @@ class SweepBar:
 
     def _draw(self) -> None:
         self._drawn = time.monotonic()
+        if not self._trials:
+            return
         filled = _BAR * self._done // max(1, self._trials)
         line = f"[{'=' * filled:<{_BAR}}] {self._done}/{self._trials} {self._what}{self._left()}  {self._runs} runs"
         if self._best:
