@@ -31,7 +31,7 @@ def run(folder: str = "results", task: Any = valley, jobs: int = 1, **more: Any)
 
 
 def test_the_winner_is_in_the_valley_and_beats_default_and_first_touch(study: Path) -> None:
-    found = run(trials=64).summary
+    found = run(trials=48).summary
     winner, rows = found["confirmed"]["winner"], {row["who"]: row for row in found["confirmed"]["rows"]}
     assert 320 <= winner["values"]["interval_ms"] <= 1280
     assert abs(winner["values"]["threshold"] - 3) <= 1
@@ -67,7 +67,7 @@ def test_best_so_far_never_rises_and_the_first_trial_is_the_default(study: Path)
 
 
 def test_the_best_trial_is_never_pruned_by_a_worse_one(study: Path) -> None:
-    run(trials=40)
+    run(trials=32)
     told = trials_of_journal(study / "results")
     whole = [each for each in told if each[1] == "COMPLETE"]
     assert all(len(each[4]) == 9 for each in whole)
@@ -77,7 +77,7 @@ def test_the_best_trial_is_never_pruned_by_a_worse_one(study: Path) -> None:
             assert sum(each[4].values()) / len(each[4]) > best
 
 
-@pytest.mark.parametrize("after", [1, 9, 19, 40, 55, 90, 101])
+@pytest.mark.parametrize("after", [1, 40, 101])
 def test_after_ctrl_c_the_same_command_gives_the_same_trials(study: Path, after: int) -> None:
     run("whole")
     with pytest.raises(InterruptedRunsError, match="interrupted"):
@@ -105,9 +105,7 @@ sweep(asked(), store="parts", jobs=1, task=valley)
 """
 
 
-@pytest.mark.parametrize(
-    ("where", "after"), [("Study.tell", 5), ("Study.tell", 11), ("Trial.report", 30), ("Study.ask", 13)]
-)
+@pytest.mark.parametrize(("where", "after"), [("Study.tell", 5), ("Trial.report", 30), ("Study.ask", 13)])
 def test_after_kill_the_same_command_gives_the_same_trials(study: Path, where: str, after: int) -> None:
     run("whole")
     code = KILLED.format(tests=str(Path(__file__).parent), where=where, after=after)
@@ -185,9 +183,12 @@ def test_a_name_belongs_to_one_question(study: Path) -> None:
 
 def test_two_drivers_do_not_share_a_journal(study: Path) -> None:
     place, other = Place(None, study / "s"), Place(None, study / "s")
-    with opened(place, "x", 1, {"identity": "i"}), pytest.raises(StoreError, match="another klrubench"):
-        with opened(other, "x", 1, {"identity": "i"}):
-            pass
+    with (
+        opened(place, "x", 1, {"identity": "i"}),
+        pytest.raises(StoreError, match="another klrubench"),
+        opened(other, "x", 1, {"identity": "i"}),
+    ):
+        pass
     with opened(other, "x", 1, {"identity": "i"}):
         pass
 
@@ -219,7 +220,7 @@ def test_every_sampler_stays_inside_the_space(study: Path, sampler: str) -> None
     if sampler == "cmaes":
         pytest.importorskip("cmaes")
     param = ("interval_ms=100:5000:log", "threshold=2:4")
-    found = run(sampler=sampler, param=param, fix={"quick": "false"}, trials=16)
+    found = run(sampler=sampler, param=param, fix={"quick": "false"}, trials=10, fresh_seeds=1, top=1)
     told = trials_of_journal(study / "results")
     assert all(100 <= each[2]["interval_ms"] <= 5000 and 2 <= each[2]["threshold"] <= 4 for each in told)
     assert len({str(each[2]) for each in told}) > 2

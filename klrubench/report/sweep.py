@@ -110,14 +110,14 @@ def judged(found: Facts, confirmed: Facts, width: int) -> list[str]:
         Column(("fresh seeds",), [_interval(row["fresh"], digits) for row in rows], left=True, gap=2),
         Column(("vs default",), [_word(row.get("against_default"), digits) for row in rows], left=True, gap=2),
     ]
+    others: list[list[Column]] = []
     if any(row["held"] for row in rows):
         held = [f"{_interval(row['held'], digits)} {_mark(row.get('held_against_default'))}".strip() for row in rows]
-        first.append(Column(("held-out workloads",), held, left=True, gap=2))
-    params = []
+        others.append([Column(("held-out workloads",), held, left=True, gap=2)])
     for name in names:
         cells = [_values(row["values"].get(name, []), name in found["flat"], row["who"]) for row in rows]
-        params.append([Column((SHORT_NAMES.get(name, name),), cells, gap=2)])
-    parts = blocks(first, params, [], width)
+        others.append([Column((SHORT_NAMES.get(name, name),), cells, gap=2)])
+    parts = blocks(first, others, [], width)
     return [line for k, part in enumerate(parts) for line in ([""] if k else []) + part]
 
 
@@ -291,11 +291,9 @@ def _contour(grid: Facts, found: Facts) -> list[str]:
     columns = [Column((grid["up"],), [_edge(edge) for edge, _ in rows], left=False, gap=0)]
     for k, edge in enumerate(grid["columns"]):
         cells = [_marked(row[k], least) for _, row in rows]
-        columns.append(Column((_edge(edge),), cells, gap=2))
-    return [
-        f"best against first_touch over {grid['across']} (across) and {grid['up']} (up), from each edge on; < least",
-        *table(columns),
-    ]
+        columns.append(Column((_edge(edge),), cells))
+    title = f"best against first_touch: {grid['across']} across, {grid['up']} up, from each edge on; < least"
+    return [title, *table(columns)]
 
 
 def _edge(value: Any) -> str:

@@ -19,10 +19,14 @@ from klrubench.study.sweep.space import Axis, Space
 
 if TYPE_CHECKING:
     from klrubench.study.spec import RunSpec
+    from klrubench.workload import Stream
 
 BINS_A_DOUBLING = 4
 LEAST_S = 1e-3
-WORDS = 1 << 22
+CHUNK = 1 << 20
+TOUCHES = 1 << 19
+"""Touches of a workload that are looked at, about: those of one page in so many."""
+
 PERIODS = ("interval_ms", "period_ms", "epoch_ms", "scan_period_min_ms", "sample_ms")
 MULTIPLES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
@@ -35,11 +39,16 @@ def period_axis(space: Space) -> Axis:
     return found
 
 
-def waits(pages: np.ndarray) -> np.ndarray:
-    """Touches from each touch to the next of the same page, in no order; `pages`: page numbers in the order touched."""
+def waits(pages: np.ndarray, when: np.ndarray) -> np.ndarray:
+    """From each touch to the next of the same page, in no order.
+
+    Args:
+        pages: page numbers in the order touched.
+        when: the number of each touch, rising.
+    """
     order = np.argsort(pages, kind="stable")
     same = pages[order][1:] == pages[order][:-1]
-    return (order[1:] - order[:-1])[same]
+    return np.diff(when[order])[same]
 
 
 def dominant_s(seconds: np.ndarray) -> float | None:
@@ -59,20 +68,33 @@ def reuse_s(specs: Sequence[RunSpec]) -> float | None:
 
 def _waits_of(spec: RunSpec) -> list[np.ndarray]:
     """Waiting times in seconds of the largest tenant, as 2^14 quantiles: each workload counts alike."""
-    from klrubench.engine.bits import ID_MASK
     from klrubench.machine import Machine
     from klrubench.simulate.build import layout_of
 
     workload = spec.workload.build()
     main = max(workload.tenants(), key=lambda tenant: tenant.full_pages())
     layout = layout_of(Machine.from_dict(spec.machine), main, spec.seed, spec.duration_s, spec.fold)
-    words = np.zeros(min(layout.accesses, WORDS), np.uint32)
-    main.stream(layout).fill(words, 0)
-    gaps = waits(words & np.uint32(ID_MASK))
+    gaps = waits(*_sampled(main.stream(layout), layout.accesses))
     if not len(gaps):
         return []
     seconds = np.sort(gaps) * (layout.duration_s / layout.accesses)
     return [seconds[np.linspace(0, len(seconds) - 1, 1 << 14).astype(np.int64)]]
+
+
+def _sampled(stream: Stream, accesses: int) -> tuple[np.ndarray, np.ndarray]:
+    """All touches of one page in so many, chosen by a hash of its number: the pages, and the numbers of the touches."""
+    from klrubench.engine.bits import ID_MASK
+
+    one_in = -(-accesses // TOUCHES)
+    words, pages, when = np.zeros(min(accesses, CHUNK), np.uint32), [], []
+    for first in range(0, accesses, CHUNK):
+        some = words[: min(CHUNK, accesses - first)]
+        stream.fill(some, first)
+        found = some & np.uint32(ID_MASK)
+        mine = np.flatnonzero(((found * np.uint32(0x9E3779B1)) >> np.uint32(12)) % np.uint32(one_in) == 0)
+        pages.append(found[mine])
+        when.append(mine + first)
+    return np.concatenate(pages), np.concatenate(when)
 
 
 def candidates(axis: Axis, reuse: float) -> list[Any]:
