@@ -301,7 +301,9 @@ def _edge(value: Any) -> str:
 
 
 def _marked(value: float | None, least: float | None) -> str:
-    return "." if value is None else f"{value:+.2f}{'<' if value == least else ' '}"
+    if value is None:
+        return "."
+    return f"{value:+.{2 if abs(value) < 9.995 else 1}f}{'<' if value == least else ' '}"
 
 
 def _front(found: Facts) -> list[str]:
