@@ -50,7 +50,7 @@ def show_text(found: Facts, width: int, ascii_only: bool = False) -> str:
         parts.append("\n".join(_best_so_far(found, width, ascii_only)))
     parts += ["\n".join(_slice(name, cut, found)) for name, cut in found["slices"].items()]
     if found["contour"]:
-        parts.append("\n".join(_contour(found["contour"], found)))
+        parts.append("\n".join(_contour(found["contour"], width)))
     if found["front"]:
         parts.append("\n".join(_front(found)))
     return "\n\n".join(parts)
@@ -81,7 +81,7 @@ def _head(found: Facts, width: int) -> list[str]:
     where = (
         f"{about['policy']} on {about['machine']} {' '.join(about['ratio'])}; tuned on {', '.join(about['workloads'])}"
     )
-    return [*joined(parts, width, ", ", "  "), *wrapped(f"{where}; {coarse}", width, "  ")]
+    return [*joined(parts, width - 2, ", ", "  "), *wrapped(f"{where}; {coarse}", width, "  ")]
 
 
 def _scales(folds: Mapping[str, int]) -> str:
@@ -283,7 +283,7 @@ def _signed(value: Any) -> str:
     return "-" if missing(value) else f"{value:+.2f}"
 
 
-def _contour(grid: Facts, found: Facts) -> list[str]:
+def _contour(grid: Facts, width: int) -> list[str]:
     """Best value over two parameters; rows from the highest down, each field from its lower edge on."""
     known = [value for row in grid["best"] for value in row if value is not None]
     least = min(known) if known else None
@@ -293,7 +293,7 @@ def _contour(grid: Facts, found: Facts) -> list[str]:
         cells = [_marked(row[k], least) for _, row in rows]
         columns.append(Column((_edge(edge),), cells))
     title = f"best against first_touch: {grid['across']} across, {grid['up']} up, from each edge on; < least"
-    return [title, *table(columns)]
+    return [*wrapped(title, width, "  "), *table(columns)]
 
 
 def _edge(value: Any) -> str:

@@ -41,7 +41,12 @@ class Judge:
         """The judge of a plan: full length, scale by compare's rule, seeds after those of the sweep."""
         told, asked = plan.question, plan.asked
         texts = [*told.workload, *held_out(plan)]
-        bases = bases_of(told, texts, plan.part, asked.full_duration, told.scale)
+        # no coarser than the sweep's scale: that is where the ranges were found to hold
+        most = max(cell.base.fold for cell in plan.cells)
+        bases = [
+            dataclasses.replace(base, fold=min(base.fold, most), work=base.work * max(1, base.fold // most))
+            for base in bases_of(told, texts, plan.part, asked.full_duration, told.scale)
+        ]
         first, second = asked.seeds + 1, 2 * asked.seeds + 1
         return cls(
             plan,

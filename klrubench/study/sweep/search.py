@@ -201,7 +201,8 @@ class Search:
                 return [self._taken_over(trial) for trial in left]
             for trial in left:
                 told = trial.user_attrs.get("driver")
-                if told is not None and Driver(*told).gone(self.study):
+                # what this very process left, it left in a sweep that has ended
+                if told is not None and (told == self.driver.to_record() or Driver(*told).gone(self.study)):
                     self._again(trial)
             return []
 
