@@ -31,7 +31,7 @@ def run(folder: str = "results", task: Any = valley, jobs: int = 1, **more: Any)
 
 
 def test_the_winner_is_in_the_valley_and_beats_default_and_first_touch(study: Path) -> None:
-    found = run(trials=48).summary
+    found = run(trials=40).summary
     winner, rows = found["confirmed"]["winner"], {row["who"]: row for row in found["confirmed"]["rows"]}
     assert 320 <= winner["values"]["interval_ms"] <= 1280
     assert abs(winner["values"]["threshold"] - 3) <= 1
@@ -77,7 +77,7 @@ def test_the_best_trial_is_never_pruned_by_a_worse_one(study: Path) -> None:
             assert sum(each[4].values()) / len(each[4]) > best
 
 
-@pytest.mark.parametrize("after", [1, 40, 101])
+@pytest.mark.parametrize("after", [1, pytest.param(40, marks=pytest.mark.slow), 101])
 def test_after_ctrl_c_the_same_command_gives_the_same_trials(study: Path, after: int) -> None:
     run("whole")
     with pytest.raises(InterruptedRunsError, match="interrupted"):
@@ -105,7 +105,14 @@ sweep(asked(), store="parts", jobs=1, task=valley)
 """
 
 
-@pytest.mark.parametrize(("where", "after"), [("Study.tell", 5), ("Trial.report", 30), ("Study.ask", 13)])
+@pytest.mark.parametrize(
+    ("where", "after"),
+    [
+        ("Trial.report", 30),
+        pytest.param("Study.tell", 5, marks=pytest.mark.slow),
+        pytest.param("Study.ask", 13, marks=pytest.mark.slow),
+    ],
+)
 def test_after_kill_the_same_command_gives_the_same_trials(study: Path, where: str, after: int) -> None:
     run("whole")
     code = KILLED.format(tests=str(Path(__file__).parent), where=where, after=after)
@@ -193,6 +200,7 @@ def test_two_drivers_do_not_share_a_journal(study: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_database_takes_over_what_a_dead_driver_left(study: Path) -> None:
     url = f"sqlite:///{study}/sweeps.db"
     with pytest.raises(InterruptedRunsError):
