@@ -17,7 +17,7 @@ from klrubench.report.sweep import show_text, sweep_text
 from klrubench.study.plugins import find_policy
 from klrubench.study.sweep import cori, samplers
 from klrubench.study.sweep.measures import MEASURES, constraints, objectives
-from klrubench.study.sweep.plan import held_out, resolve
+from klrubench.study.sweep.plan import held_out, in_time, resolve
 from klrubench.study.sweep.show import contour, flat, slices
 from klrubench.study.sweep.space import Axis, Space, space_of
 from klrubench.study.sweep.storage import mend, without_password
@@ -126,6 +126,18 @@ def test_the_plan_shuffles_cells_seed_by_seed_and_holds_workloads_out(study: Pat
     assert plan.identity != resolve(asked(sampler="random")).identity
     with pytest.raises(UsageError, match="tunes on it too"):
         held_out(resolve(asked(held_out=("one",))))
+
+
+def test_the_period_fits_into_a_run_unless_it_is_typed(study: Path) -> None:
+    plan, said = in_time(resolve(asked(duration=60.0)))
+    axis = plan.space.axis("interval_ms")
+    assert axis is not None and axis.high == 15_000
+    assert said == ["interval_ms up to 15000, not 60000: 4 fit into 60 s"]
+    plan, said = in_time(resolve(asked(duration=60.0, param=("interval_ms=10:30000:log",))))
+    axis = plan.space.axis("interval_ms")
+    assert axis is not None and axis.high == 30_000
+    assert len(said) == 1 and said[0].startswith("warning: interval_ms up to 30000")
+    assert in_time(resolve(asked(duration=240.0)))[1] == []
 
 
 def test_the_grid_is_full_and_within_the_budget(study: Path) -> None:

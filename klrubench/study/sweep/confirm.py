@@ -15,7 +15,7 @@ from typing import Any
 
 from klrubench.errors import RunFailedError
 from klrubench.study.executor import raise_failures
-from klrubench.study.spec import Part, RunSpec, policy_part, workload_part
+from klrubench.study.spec import Part, RunSpec, policy_part
 from klrubench.study.statistics import EQUAL_POINTS, Estimate, overall
 from klrubench.study.sweep.measures import Measure
 from klrubench.study.sweep.plan import BASE, TOP, Plan, bases_of, held_out
@@ -150,7 +150,7 @@ def _one(judge: Judge, trials: Sequence[Trial]) -> dict[str, Any]:
     start, tuned, unseen = _default(plan), plan.workloads, judge.unseen
     number, values = _winner(judge, trials)
     best = plan.varied(values)
-    by_number = {trial.number: trial for trial in trials}
+    by_number: dict[int | None, Trial] = {trial.number: trial for trial in trials}
     first = next((trial for trial in trials if trial.values == plan.space.values(plan.space.start())), None)
     base, usual = policy_part(BASE), judge.numbers(start, measure, tuned, judge.judging)
     floor = judge.numbers(base, measure, tuned, judge.judging)
@@ -183,7 +183,7 @@ def _winner(judge: Judge, trials: Sequence[Trial]) -> tuple[int | None, dict[str
     """Number and parameters of the best of the finalists and the default, on fresh seeds, within the constraints."""
     plan = judge.plan
     start = plan.space.values(plan.space.start())
-    points = [(trial.number, trial.values) for trial in _finalists(plan, trials)]
+    points: list[tuple[int | None, dict[str, Any]]] = [(t.number, t.values) for t in _finalists(plan, trials)]
     if start not in [values for _, values in points]:
         points.append((next((trial.number for trial in trials if trial.values == start), None), start))
     scored = [(*_score(judge, values), number if number is not None else -1, values) for number, values in points]
@@ -255,7 +255,8 @@ def _mixed_row(
     judge: Judge, who: str, chosen: Mapping[str, Trial], usual: Suite, floor: Suite, in_sweep: bool
 ) -> dict[str, Any]:
     """A row whose parameters differ by workload."""
-    plan, measure, suite = judge.plan, judge.plan.objectives[0], {}
+    plan, measure = judge.plan, judge.plan.objectives[0]
+    suite: Suite = {}
     for label, trial in chosen.items():
         suite |= judge.numbers(plan.varied(trial.values), measure, [label], judge.judging)
     inside = [trial.mean(measure.name, _cells_of(plan, label, True)) for label, trial in chosen.items()]
@@ -312,7 +313,8 @@ def _word(measure: Measure, found: Estimate, low: float | None, high: float | No
 
 def _several(judge: Judge, trials: Sequence[Trial]) -> dict[str, Any]:
     """The front on fresh seeds: every objective of a few of its points, and of the default."""
-    plan, rows = judge.plan, []
+    plan = judge.plan
+    rows: list[dict[str, Any]] = []
     start = plan.space.values(plan.space.start())
     points = [("default", start), *((f"front #{trial.number}", trial.values) for trial in _finalists(plan, trials))]
     for who, values in points:
@@ -321,8 +323,3 @@ def _several(judge: Judge, trials: Sequence[Trial]) -> dict[str, Any]:
         rows.append({"who": who, "values": {k: [v] for k, v in values.items()}, "means": means, "label": part.label})
     finalists = [{"values": {k: v[0] for k, v in row["values"].items()}, "label": row["label"]} for row in rows[1:]]
     return {"rows": rows, "winners": finalists, "front_size": len(front(trials))}
-
-
-def label_of(text: str) -> str:
-    """The label of a workload as typed."""
-    return workload_part(text).label

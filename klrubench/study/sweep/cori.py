@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from klrubench.errors import UsageError
+from klrubench.study.sweep.plan import PERIODS
 from klrubench.study.sweep.space import Axis, Space
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ CHUNK = 1 << 20
 TOUCHES = 1 << 19
 """Touches of a workload that are looked at, about: those of one page in so many."""
 
-PERIODS = ("interval_ms", "period_ms", "epoch_ms", "scan_period_min_ms", "sample_ms")
 MULTIPLES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
 

@@ -17,7 +17,7 @@ from klrubench.study.store import Store
 from klrubench.study.sweep import samplers
 from klrubench.study.sweep.confirm import confirm
 from klrubench.study.sweep.measures import Measure
-from klrubench.study.sweep.plan import Asked, Plan, held_out, legal, resolve
+from klrubench.study.sweep.plan import Asked, Plan, held_out, in_time, legal, resolve
 from klrubench.study.sweep.progress import Silent, SweepProgress
 from klrubench.study.sweep.search import Results, Search
 from klrubench.study.sweep.show import summary
@@ -92,8 +92,9 @@ def sweep(
     place_store.check_writable()
     results = Results(place_store, jobs or cpus(), progress or Silent(), task)
     try:
+        plan, told = in_time(plan)
         plan, lines = legal(plan, lambda spec: _fits(spec, results))
-        for line in lines:
+        for line in [*told, *lines]:
             say(line)
         return _named(plan, place_of(storage, place_store), name, results, progress or Silent(), say)
     finally:

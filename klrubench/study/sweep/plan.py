@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from klrubench.errors import UsageError
 from klrubench.params import parse_spec
+from klrubench.study.expand import INTERVALS
 from klrubench.study.identity import digest
 from klrubench.study.plugins import load, policy_source
 from klrubench.study.spec import (
@@ -38,6 +39,9 @@ SWEEP_ACCESSES = 1e7
 DEFAULT_WORKLOADS = ("kv", "gups:rate=2", "hotset_shift")
 HELD_OUT = 3
 Fits = Callable[[RunSpec], bool]
+PERIODS = ("interval_ms", "period_ms", "epoch_ms", "scan_period_min_ms", "sample_ms")
+"""Names under which policies have their period, and Cori finds it."""
+
 TOP, BASE = "all_top", "first_touch"
 
 
@@ -243,6 +247,26 @@ def held_out(plan: Plan) -> list[str]:
     return [part.label for part in parts if part.label not in tuned and not part.facts["control"]][:HELD_OUT]
 
 
+def in_time(plan: Plan) -> tuple[Plan, list[str]]:
+    """Lower the period's upper end to what fits four times into a run, unless it was typed; says so, or warns.
+
+    A setting that hardly scans within a short run is first-touch, and would win where migration does not pay.
+    """
+    axis = next((axis for name in PERIODS if (axis := plan.space.axis(name)) is not None), None)
+    most = 1000 * plan.asked.duration / INTERVALS
+    if axis is None or axis.high <= most:
+        return plan, []
+    if (
+        any(text.partition("=")[0].strip() == axis.name and "=" in text for text in plan.asked.param)
+        or axis.low >= most
+    ):
+        line = f"{axis.name} up to {axis.high:g}: beyond {most:g} under {INTERVALS} fit into {plan.asked.duration:g} s"
+        return plan, [f"warning: {line}, and what hardly scans looks like first_touch; --duration makes room"]
+    space = plan.space.with_ends(axis.name, axis.low, most)
+    line = f"{axis.name} up to {most:g}, not {axis.high:g}: {INTERVALS} fit into {plan.asked.duration:g} s"
+    return dataclasses.replace(plan, space=space), [line]
+
+
 def legal(plan: Plan, fits: Fits) -> tuple[Plan, list[str]]:
     """Raise lower ends that the coarse scale cannot hold, and say so.
 
@@ -260,7 +284,7 @@ def legal(plan: Plan, fits: Fits) -> tuple[Plan, list[str]]:
             low = min(axis.high, max(low * 2, low + 1))
         if low > axis.low:
             said.append(f"{axis.name} from {low:g}, not {axis.low:g}: the least that scale 1/{coarsest.fold} can hold")
-            plan = dataclasses.replace(plan, space=plan.space.with_low(axis.name, low))
+            plan = dataclasses.replace(plan, space=plan.space.with_ends(axis.name, low, axis.high))
     return plan, said
 
 

@@ -115,9 +115,9 @@ class Space:
         """The axis of that name, if it is searched."""
         return next((axis for axis in self.axes if axis.name == name), None)
 
-    def with_low(self, name: str, low: float) -> Space:
-        """The same with a higher lower end for one axis."""
-        return replace(self, axes=tuple(replace(a, low=low) if a.name == name else a for a in self.axes))
+    def with_ends(self, name: str, low: float, high: float) -> Space:
+        """The same with other ends for one axis."""
+        return replace(self, axes=tuple(replace(a, low=low, high=high) if a.name == name else a for a in self.axes))
 
     def to_record(self) -> dict[str, Any]:
         """What is kept of it: ranges as text, fixed values."""

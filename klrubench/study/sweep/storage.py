@@ -98,10 +98,12 @@ def _backend(path: Path, held: IO[bytes] | None) -> Any:
     if held is None:
         return JournalFileBackend(str(path))
 
-    class _Held(JournalFileBackend):  # type: ignore[misc]
+    handle = held
+
+    class _Held(JournalFileBackend):
         def append_logs(self, logs: list[dict[str, Any]]) -> None:
-            held.write(b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs))
-            held.flush()
+            handle.write(b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs))
+            handle.flush()
 
     return _Held(str(path))
 
