@@ -147,7 +147,7 @@ class Quota:
         nr = moving_nr(region, self.passed, self.max_nr)
         if (nr >= 1) != self.hot:
             return None
-        hot = hot_score(nr, region.age, self.max_nr, self.aggregation_us, self.weight_nr, self.weight_age)
+        hot = hot_score(region.nr, region.age, self.max_nr, self.aggregation_us, self.weight_nr, self.weight_age)
         return hot if self.hot else 99 - hot
 
     def least(self, regions: list[Region]) -> int:

@@ -1,20 +1,17 @@
-"""DAMON's regions, checks and intervals: the plain-Python twin, laws, closed forms, whole runs."""
+"""DAMON's regions, checks and intervals: the plain-Python twin, laws, closed forms."""
 
 from __future__ import annotations
 
-import json
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_damon import Dice, Monitor, Region, merge, merge_pass, next_input, split
-from small_runs import Quarter, kv, machine, run
+from slow_damon import Dice, Monitor, Region, merge, split
+from slow_damon import next_input as slow_next_input
 
 from klrubench.engine.bits import ACCESSED, IDLE, TRAP, YOUNG
-from klrubench.mm import damon
 from klrubench.mm.damon.regions import (
     AGE,
     END,
@@ -24,21 +21,19 @@ from klrubench.mm.damon.regions import (
     REGION_ROWS,
     SAMPLED,
     START,
-    merge_pass as fast_merge_pass,
     merge_regions,
     new_regions,
     pieces_of,
     reset_aggregated,
     split_regions,
 )
+from klrubench.mm.damon.regions import (
+    merge_pass as fast_merge_pass,
+)
 from klrubench.mm.damon.sampling import Sampling, Space
-from klrubench.mm.damon.tuning import GOAL, LEAST_INPUT, ULONG_MAX, Intervals
-from klrubench.mm.damon.tuning import next_input as fast_next_input
+from klrubench.mm.damon.tuning import GOAL, LEAST_INPUT, ULONG_MAX, Intervals, next_input
 from klrubench.mm.state import Mm, new_mm
-from klrubench.policy import Policy
-from klrubench.simulate import simulate
 from klrubench.simulate.placement import allocate
-from klrubench.simulate.system import System
 
 ROWS = (START, END, NR_ACCESSES, LAST_NR, AGE, SAMPLED)
 
@@ -267,12 +262,11 @@ def poisson_touches(mm: Mm, rng: np.random.Generator, first: int, last: int, mea
 @pytest.mark.parametrize("mean", [0.05, 0.5, 2.0])
 def test_counts_of_a_region_of_known_rate_are_samples_times_the_chance_of_a_touch(mean: float) -> None:
     """nr_accesses = samples x (1 - e^(-rate x interval)), over 200 aggregations of ten regions alike."""
-    mm, rng, total = node_of(2000), np.random.default_rng(8), 0
+    mm, rng = node_of(2000), np.random.default_rng(8)
     sampling, table, n, _ = context(mm, 2000, 10, 100, 5)
     sampling.step(n, check=False)
     for _ in range(200 * 20):
         poisson_touches(mm, rng, 0, 2000, mean)
-        total += 0
         sampling.step(n)
     chance, checks = 1 - math.exp(-mean), 200 * 20
     for k in range(n):
@@ -316,8 +310,8 @@ def test_a_hot_range_is_found_with_its_borders_and_its_rate() -> None:
     score=st.one_of(st.integers(0, 3 * GOAL), st.integers(GOAL - 3, GOAL + 3)),
 )  # fmt: skip
 def test_the_feedback_loop_is_the_twins_and_moves_towards_the_goal(last: int, score: int) -> None:
-    following = fast_next_input(last, score)
-    assert following == next_input(last, score)
+    following = next_input(last, score)
+    assert following == slow_next_input(last, score)
     assert LEAST_INPUT <= following <= ULONG_MAX
     assert (following - last) * (GOAL - score) >= 0
 
@@ -346,83 +340,10 @@ def test_the_interval_doubles_at_most_halves_at_most_and_stays_within_bounds(
 
 @pytest.mark.parametrize(("rate", "expected_us"), [(0.001, 10_000_000), (0.4, 102_000), (100.0, 5000)])
 def test_intervals_approach_the_share_of_accesses_aimed_at(rate: float, expected_us: int) -> None:
-    """All pages at `rate` a second: 4 % of checks find an access at -ln(0.96) / rate, which is met unless out of bounds."""
+    """All pages at `rate` a second: 4 % of checks find an access at -ln(0.96) / rate, unless that is out of bounds."""
     intervals, samples = Intervals(5000, 20, 400), 20
     for _ in range(60):
         share = 1 - math.exp(-rate * intervals.sample_us / 1e6)
         us = intervals.tuned(round(10**6 * samples * share), 10**6)
         intervals.sample_us = us if us is not None else intervals.sample_us
     assert abs(intervals.sample_us / expected_us - 1) < 0.02
-
-
-# --- whole runs -------------------------------------------------------------------------------------------------------
-class Monitored(Policy):
-    """Monitoring of the lower node without any scheme; keeps the state at the end of each aggregation."""
-
-    def start(self, system: System) -> None:
-        self.seen: list[tuple[float, float, int]] = []
-        self.kdamond = Recording(system.default_target + 1, None, damon.Intervals(access_bp=self.access_bp))
-        self.kdamond.seen = self.seen
-        system.add(self.kdamond)
-
-    access_bp = 0
-
-
-class Recording(damon.Kdamond):
-    """A context that writes down its aggregations: time, share of checks that found an access, sampling interval."""
-
-    seen: list[tuple[float, float, int]]
-
-    def aggregate(self) -> None:
-        sizes = self.table[END, : self.n] - self.table[START, : self.n]
-        check_partition(self.table, self.n, self.space.pages)
-        assert self.n <= self.max_regions
-        found = float((sizes * self.table[NR_ACCESSES, : self.n]).sum())
-        self.seen.append((self.system.now_ms, found / self.intervals.samples, self.intervals.sample_us))
-        super().aggregate()
-
-
-def monitored(access_bp: int, duration_s: float) -> tuple[list[tuple[float, float, int]], Any]:
-    policy = Monitored()
-    policy.access_bp = access_bp
-    hot = Quarter(footprint_gib=0.25, rate=5.0, placement="lower")
-    result = simulate(machine((1, 1)), hot, policy, 1, duration_s=duration_s, fold=16)
-    return policy.seen, result
-
-
-def test_a_monitored_program_shows_the_rate_of_its_hot_quarter() -> None:
-    """Pages accessed an interval = hot pages x (1 - e^(-rate x 5 ms)), within sampling error, once regions have formed."""
-    seen, result = monitored(0, 10)
-    hot = result.metrics["pages"] / 16 / 4
-    rate = result.metrics["accesses"] / 16 / hot / result.metrics["time_s"]
-    expected = hot * (1 - math.exp(-rate * 0.005))
-    late = [found for now_ms, found, _ in seen if now_ms > 2000]
-    assert len(late) > 60
-    assert abs(np.mean(late) / expected - 1) < 0.15
-
-
-def test_tuned_intervals_of_a_run_stay_in_bounds_and_come_near_the_goal() -> None:
-    """4 % of checks; the first intervals, at 5 ms, find far fewer."""
-    seen, result = monitored(400, 40)
-    frames = 4 * result.metrics["pages"] / 16
-    assert {us >= 5000 for _, _, us in seen} == {True} and seen[-1][2] > 5000
-    assert result.metrics["promoted_pages"] == 0 and frames > 0
-
-
-SLOW: dict[str, Any] = {"loaded": "boot", "access_bp": 0}
-
-
-def test_the_chunk_is_never_visible() -> None:
-    hot = kv(footprint_gib=0.125, placement="lower", rate=10.0)
-    results = [run("damon", hot, duration_s=3, chunk=chunk) for chunk in (1, 7, 4096, 65_536)]
-    assert len({json.dumps(result.to_dict(), sort_keys=True) for result in results}) == 1
-    assert results[0].metrics["promoted_pages"] > 0
-
-
-def test_a_hot_set_in_slow_memory_is_promoted_within_the_quota() -> None:
-    """A quarter of memory takes all touches; promotions never exceed 200 MiB a second."""
-    hot = Quarter(footprint_gib=0.25, rate=40.0, placement="lower")
-    still = run("all_lower", hot, where=machine((1, 1)), duration_s=8).metrics
-    moved = run("damon", hot, where=machine((1, 1)), duration_s=8, values=SLOW).metrics
-    assert 0.8 * moved["pages"] / 4 < moved["promoted_pages"] <= 200 * 256 * (moved["time_s"] + 1)
-    assert moved["dram_hit_share"] > 0.5 and moved["time_s"] < still["time_s"]
