@@ -359,3 +359,12 @@ def test_a_hot_set_in_slow_memory_is_promoted_within_the_quota() -> None:
     moved = run("damon", hot, where=machine((1, 1)), duration_s=8, values={"access_bp": 0}).metrics
     assert 0.8 * moved["pages"] / 4 < moved["promoted_pages"] <= 200 * 256 * (moved["time_s"] + 1)
     assert moved["dram_hit_share"] > 0.5 and moved["time_s"] < still["time_s"]
+
+
+def test_huge_pages_move_whole_and_every_touch_is_counted() -> None:
+    """Frames, lists and residents are checked by the run itself."""
+    huge = kv(footprint_gib=0.25, placement="lower", page="2m")
+    result = run("damon", huge, duration_s=5, fold=4, values={"access_bp": 0}).metrics
+    assert result["misses"] + result["cached"] == result["accesses"]
+    assert result["promoted_pages"] > 0
+    assert result["promoted_pages"] % (512 * 4) == 0 and result["demoted_pages"] % (512 * 4) == 0

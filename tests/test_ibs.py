@@ -203,3 +203,12 @@ def test_a_page_sampled_less_often_than_the_window_is_not_promoted() -> None:
     slow = Touched(footprint_gib=0.25, rate=2.0, placement="lower")
     moved = run("ibs", slow, where=machine((1, 1)), duration_s=8).metrics
     assert moved["promoted_pages"] <= 0.001 * moved["pages"]
+
+
+def test_huge_pages_move_whole_and_every_touch_is_counted() -> None:
+    """Frames, lists and residents are checked by the run itself."""
+    huge = kv(footprint_gib=0.25, placement="lower", page="2m")
+    result = run("ibs", huge, duration_s=5, fold=4, values=EAGER).metrics
+    assert result["misses"] + result["cached"] == result["accesses"]
+    assert result["promoted_pages"] > 0
+    assert result["promoted_pages"] % (512 * 4) == 0 and result["demoted_pages"] % (512 * 4) == 0

@@ -434,3 +434,12 @@ def test_a_hot_set_in_slow_memory_is_promoted(variant: str) -> None:
     if variant == "clean":
         assert moved["promoted_pages"] <= moved["pages"] / 4
     assert moved["dram_hit_share"] > 0.5 and moved["time_s"] < still["time_s"]
+
+
+def test_huge_pages_move_whole_and_every_touch_is_counted() -> None:
+    """Frames, lists and residents are checked by the run itself."""
+    huge = kv(footprint_gib=0.25, placement="lower", page="2m")
+    result = run("kmmscand", huge, duration_s=5, fold=4, values={}).metrics
+    assert result["misses"] + result["cached"] == result["accesses"]
+    assert result["promoted_pages"] > 0
+    assert result["promoted_pages"] % (512 * 4) == 0 and result["demoted_pages"] % (512 * 4) == 0
