@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import Quarter, Touched, kv, machine, run
@@ -193,6 +195,21 @@ def test_a_hot_set_in_slow_memory_is_promoted_and_the_rest_stays() -> None:
     assert still["dram_hit_share"] == 0
     assert 0.9 * moved["pages"] / 4 < moved["promoted_pages"] <= moved["pages"] / 4
     assert moved["dram_hit_share"] > 0.5 and moved["time_s"] < still["time_s"]
+
+
+@pytest.mark.parametrize("threshold", [2, 3, 4])
+def test_pghot_promotes_a_page_at_the_sample_that_makes_its_threshold(threshold: int) -> None:
+    """All pages alike, 1.25 samples each in a run: the share with enough of them is Poisson's, within sampling error.
+
+    The last of them may be on their way when the run ends.
+    """
+    alike = Touched(footprint_gib=0.25, rate=20.0, placement="lower")
+    values = {"period": 16, "threshold": threshold}
+    result = run("ibs", alike, where=machine((1, 1)), duration_s=1, values=values).metrics
+    mean = result["accesses"] / result["pages"] / 16
+    share = 1 - math.exp(-mean) * sum(mean**k / math.factorial(k) for k in range(threshold))
+    error = 4 * math.sqrt(share * (1 - share) / (result["pages"] / 16))
+    assert share * 0.97 - error < result["promoted_pages"] / result["pages"] < share + error
 
 
 def test_a_page_sampled_less_often_than_the_window_is_not_promoted() -> None:
