@@ -15,7 +15,10 @@ import typer
 
 from klrubench.errors import KlrubenchError
 
-COMMANDS = ("compare", "run", "list", "describe", "validate", "doctor", "bench")
+COMMANDS = (
+    "compare", "run", "explain", "list", "describe",
+    "validate", "doctor", "bench",
+)  # fmt: skip
 
 INTERRUPTED = 130
 INTERNAL = 70
