@@ -16,7 +16,7 @@ import typer
 from klrubench.errors import KlrubenchError
 
 COMMANDS = (
-    "compare", "run", "explain", "list", "describe",
+    "compare", "run", "explain", "heatmap", "list", "describe",
     "validate", "doctor", "bench",
 )  # fmt: skip
 

@@ -49,9 +49,7 @@ def command(
     from klrubench.report.explain import explain_text
     from klrubench.study.explain import explain
 
-    asked = Asked(
-        policy, workload, machine, ratio, kernel, hz, sysctl, cost, daemon_cpus, seed, duration, scale
-    )
+    asked = Asked(policy, workload, machine, ratio, kernel, hz, sysctl, cost, daemon_cpus, seed, duration, scale)
     spec, run_id, store = chosen(run, asked, results)
     found = explain(spec or run_id, store, say)
     if as_json:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 Run = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="Id of a stored run or its beginning; or WORKLOAD/POLICY.", show_default=False),
+    typer.Argument(
+        metavar="[RUN]", help="Id of a stored run or its beginning; or WORKLOAD/POLICY.", show_default=False
+    ),
 ]
 PolicyName = Annotated[str, typer.Option("--policy", "-p", metavar=NAMED, help="Policy.")]
 WorkloadName = Annotated[str, typer.Option("--workload", "-w", metavar=NAMED, help="Workload.")]

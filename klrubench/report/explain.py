@@ -51,7 +51,9 @@ def _part_name(part: str, nodes: Sequence[str]) -> str:
         return f"{part}, idle latency"
     if part.endswith(_QUEUE) and part.removesuffix(_QUEUE) in nodes:
         return f"{part.removesuffix(_QUEUE)}, queueing under load"
-    return {"cpu cache": "CPU cache hits", "arrivals": "waiting for arrivals", "tlb flushes": "TLB flushes"}.get(part, part)
+    return {"cpu cache": "CPU cache hits", "arrivals": "waiting for arrivals", "tlb flushes": "TLB flushes"}.get(
+        part, part
+    )
 
 
 def _parts_table(facts: Mapping[str, Any]) -> list[str]:
@@ -74,7 +76,7 @@ def _parts_table(facts: Mapping[str, Any]) -> list[str]:
 def _sections(facts: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     for label, texts in (
         ("in short", _short(facts)), ("where misses went", _misses(facts)), ("waited for", _waits(facts)),
-        ("promoted", _promoted(facts)), ("what it cost", _cost(facts)), ("never seen", _unseen(facts)),
+        ("promoted", _promoted(facts)), ("what it cost", _cost(facts)), ("not seen", _unseen(facts)),
         ("bound by", _bound(facts)),
     ):  # fmt: skip
         if texts:
@@ -111,9 +113,9 @@ def _misses(facts: Mapping[str, Any]) -> list[str]:
     if pages:
         texts.append(
             f"{share(pages['best'], 1)} % of the misses go to pages worth DRAM (as many of the most touched of the next "
-            f"30 s as fit): {share(pages['held'], 1)} to pages that were there already, {share(pages['came'], 1)} to "
-            f"pages promoted in that window of 10 s, {share(pages['lost'], 1)} to pages demoted in it, "
-            f"{share(pages['stayed'], 1)} to pages that stayed below"
+            f"{3 * pages['window_s']:g} s as fit): {share(pages['held'], 1)} to pages that were there already, "
+            f"{share(pages['came'], 1)} to pages promoted in that window of {pages['window_s']:g} s, "
+            f"{share(pages['lost'], 1)} to pages demoted in it, {share(pages['stayed'], 1)} to pages that stayed below"
         )
     return texts
 
@@ -138,7 +140,9 @@ def _waits(facts: Mapping[str, Any]) -> list[str]:
             else "one sighting is enough"
         )
     if not missing(waits.get("heap_s")) and waits["heap_s"] >= 0.005:
-        texts.append(f"kpromoted's heap: {significant(waits['heap_s'])} s in the mean (records waiting / taken a second)")
+        texts.append(
+            f"kpromoted's heap: {significant(waits['heap_s'])} s in the mean (records waiting / taken a second)"
+        )
     converged = waits.get("convergence_s")
     texts.append(
         "DRAM's share of the misses has not settled by the end"
@@ -157,12 +161,10 @@ def _promoted(facts: Mapping[str, Any]) -> list[str]:
         f"{count(metrics['demoted_pages'])} ({significant(metrics['demoted_mib_s'], 3)} MiB/s)"
     ]
     if not missing(metrics.get("precision")):
-        texts.append(
-            f"{share(1 - metrics['precision'])} % in vain: not among the pages worth DRAM in the 30 s that followed"
-        )
+        texts.append(f"{share(1 - metrics['precision'])} % in vain: they were not among the pages worth DRAM then")
     if pages.get("entered_pages"):
         texts.append(
-            f"of those still in DRAM at the end of their window of 10 s, {share(pages['untouched'], 1)} % were not touched "
+            f"of those still in DRAM at the end of their window of {pages['window_s']:g} s, {share(pages['untouched'], 1)} % were not touched "
             f"in the next, {share(pages['below_mean'], 1)} % less than the mean page, and {share(pages['gone'], 1)} % "
             "were demoted in it"
         )
@@ -198,15 +200,18 @@ def _cost(facts: Mapping[str, Any]) -> list[str]:
 
 def _unseen(facts: Mapping[str, Any]) -> list[str]:
     result, pages, params = facts["run"]["result"], facts["pages"], facts["run"]["spec"]["policy"]["params"]
-    texts = []
+    texts = [f"its source sees {facts['sees']}"] if facts.get("sees") and _moves(facts) else []
     if not missing(pages.get("never")):
         texts.append(
-            f"of the pages worth DRAM at the end, {share(pages['never'])} % were in DRAM at no look (every 10 s) of the run; "
+            f"of the pages worth DRAM at the end, {share(pages['never'])} % were in DRAM at no look of the run, one every "
+            f"{pages['window_s']:g} s; "
             f"{share(result['metrics'].get('recall'))} % are there now"
         )
     if params.get("trylock_miss"):
         texts.append(f"each try-lock of the walk misses with probability {params['trylock_miss']:g} (as asked)")
-    lost = [(name, result["vmstat"].get(name)) for name in ("pghot_heap_full", "kpromoted_dropped", "kmigrated_dropped")]
+    lost = [
+        (name, result["vmstat"].get(name)) for name in ("pghot_heap_full", "kpromoted_dropped", "kmigrated_dropped")
+    ]
     texts += [f"{name} {count(value)}" for name, value in lost if value]
     if _moves(facts):
         texts.append(f"{share(result['metrics']['young_share'])} % of the pages are young within 2 s")

@@ -55,12 +55,12 @@ def parts_of(system: System, tenant: Tenant) -> dict[str, float]:
     found[ASLEEP] = float(tenant.slept_ps)
     if not tenant.timing.open_loop and found[ARRIVALS]:
         raise ConservationError(
-            f"time of {tenant.name} by cause: {found[ARRIVALS] / PS:g} s of {system.state[t, CLOCK] / PS:g} s unexplained"
+            f"time of {tenant.name} by cause: {found[ARRIVALS]:g} ps of {system.state[t, CLOCK]} unexplained"
         )
     if found[ARRIVALS] < 0 or found[FAULTS] < 0:
         raise ConservationError(f"time of {tenant.name} by cause: a negative part ({found})")
     always = {COMPUTE, CACHE, *(name for node in system.machine.nodes for name in (node.name, node.name + QUEUEING))}
-    return {name: ps / PS for name, ps in found.items() if ps or name in always}
+    return {name: float(ps) / PS for name, ps in found.items() if ps or name in always}
 
 
 def mean_parts(rows: list[dict[str, float]]) -> dict[str, float]:

@@ -73,12 +73,15 @@ class Residency:
         and end (DRAM both times; promoted in it; demoted in it; below both times). entered_pages: pages that came to
         DRAM in one window and were there at its end; untouched_, below_mean_: those not touched in the next window, or
         less than the mean page; gone_: those demoted again by its end. last_best_pages, last_never_pages: the best of
-        the last window, and those of them that were in DRAM at no bound of a window.
+        the last window, and those of them that were in DRAM at no bound of a window. window_s: length of a window on
+        an unloaded all-DRAM machine (not scaled).
         """
         last = self.system.tenants[0].feed.windows() - 1
         self.end_window(last)
         best = ((self.system.mm.best >> np.uint32(last)) & np.uint32(1) == 1) & self.real
         found: dict[str, Any] = {name: value * self.system.fold for name, value in self.found.items()}
+        feed = self.system.tenants[0].feed
+        found["window_s"] = feed.layout.duration_s / feed.windows()
         found["last_best_pages"] = float(self.size[best].sum()) * self.system.fold
         found["last_never_pages"] = float(self.size[best & ~self.ever].sum()) * self.system.fold
         return found

@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from klrubench.errors import UsageError
+from klrubench.errors import KlrubenchError, UsageError
 from klrubench.params import parse_spec
 from klrubench.simulate.parts import COMPUTE, QUEUEING
 from klrubench.study.again import alike, command_of, find_run, spec_of, work_words
 from klrubench.study.run import run_spec
-from klrubench.study.spec import RunSpec
+from klrubench.study.spec import RunSpec, policy_part
 from klrubench.study.store import Store
 
 BASELINE = "all_top"
@@ -41,16 +41,19 @@ def explain(run: RunSpec | str, store: Store, say: Callable[[str], None] = lambd
     """
     record = find_run(store, run) if isinstance(run, str) else run_spec(run, store, say)
     if not record["result"].get("parts"):
-        raise UsageError(f"run {record['id'][:12]} was stored without its time by cause; repeat it: {command_of(record)}")
+        raise UsageError(
+            f"run {record['id'][:12]} was stored without its time by cause; repeat it: {command_of(record)}"
+        )
     base = _baseline(record, store, say)
     facts: dict[str, Any] = {"run": record, "baseline": base, **_slowdowns(record, base)}
     facts["parts"] = _parts(record, base)
     facts["bounds"] = _bounds(record, base, store)
     facts["pages"] = _pages(record["result"].get("residency") or {})
     facts["waits"] = _waits(record)
-    facts["bound"] = {k: v for k, v in sorted(record["result"]["bound"].items(), key=lambda item: -item[1])}
+    facts["bound"] = dict(sorted(record["result"]["bound"].items(), key=lambda item: -item[1]))
     facts["tries"] = list(_tries(record, facts))
     facts["repeat"] = command_of(record)
+    facts["sees"] = _sees(record)
     return facts
 
 
@@ -113,7 +116,7 @@ def _pages(sums: Mapping[str, float]) -> dict[str, float | None]:
     entered = sums["entered_pages"]
     for name in ("untouched", "below_mean", "gone"):
         found[name] = sums[f"{name}_pages"] / entered if entered else None
-    found["entered_pages"] = entered
+    found["entered_pages"], found["window_s"] = entered, sums["window_s"]
     last = sums["last_best_pages"]
     found["never"] = sums["last_never_pages"] / last if last else None
     return found
@@ -132,6 +135,14 @@ def _waits(record: Mapping[str, Any]) -> dict[str, float | None]:
     if interval and sightings:
         waits["sightings"], waits["interval_s"] = float(sightings), float(interval) / 1000
     return waits
+
+
+def _sees(record: Mapping[str, Any]) -> str:
+    """What the policy's own file says that its source can see; empty where it is not there any more."""
+    try:
+        return str(getattr(policy_part(record["spec"]["policy"]["label"]).build(), "sees", ""))
+    except KlrubenchError:
+        return ""
 
 
 def never_idle(record: Mapping[str, Any]) -> str:
@@ -185,9 +196,6 @@ def _changes(
 
 def _compare(record: Mapping[str, Any], change: Mapping[str, Any], sysctls: Mapping[str, str]) -> str:
     """A command that compares the run's policy with the change; empty where the change is not possible."""
-    from klrubench.errors import KlrubenchError
-    from klrubench.study.spec import policy_part
-
     spec = record["spec"]
     name, values = parse_spec(spec["policy"]["label"])
     label = ",".join(f"{key}={_plain(value)}" for key, value in {**values, **change}.items())
