@@ -50,7 +50,9 @@ def test_all_pages_lie_where_a_bound_puts_them() -> None:
 
 def drawn() -> Heat:
     rate = np.array([[1.0, 10.0, 100.0], [0.0, 1.0, 1.0]])
-    return Heat(rate, np.array([[0, 0.5, 1.0], [1.0, 0.5, 0]]), np.array([1.0, 2.0, 3.0]), ["0.0", "0.5"], "address", {})
+    return Heat(
+        rate, np.array([[0, 0.5, 1.0], [1.0, 0.5, 0]]), np.array([1.0, 2.0, 3.0]), ["0.0", "0.5"], "address", {}
+    )
 
 
 def test_shades() -> None:

@@ -112,8 +112,8 @@ def _misses(facts: Mapping[str, Any]) -> list[str]:
     texts = [f"DRAM served {share(metrics['dram_hit_share'], 1)} % of the misses, {_steady(metrics)} in the last half"]
     if pages:
         texts.append(
-            f"{share(pages['best'], 1)} % of the misses go to pages worth DRAM (as many of the most touched of the next "
-            f"{3 * pages['window_s']:g} s as fit): {share(pages['held'], 1)} to pages that were there already, "
+            f"{share(pages['best'], 1)} % of the misses go to pages worth DRAM (as many of the most touched of the "
+            f"next {3 * pages['window_s']:g} s as fit): {share(pages['held'], 1)} to pages that were there already, "
             f"{share(pages['came'], 1)} to pages promoted in that window of {pages['window_s']:g} s, "
             f"{share(pages['lost'], 1)} to pages demoted in it, {share(pages['stayed'], 1)} to pages that stayed below"
         )
@@ -164,9 +164,9 @@ def _promoted(facts: Mapping[str, Any]) -> list[str]:
         texts.append(f"{share(1 - metrics['precision'])} % in vain: they were not among the pages worth DRAM then")
     if pages.get("entered_pages"):
         texts.append(
-            f"of those still in DRAM at the end of their window of {pages['window_s']:g} s, {share(pages['untouched'], 1)} % were not touched "
-            f"in the next, {share(pages['below_mean'], 1)} % less than the mean page, and {share(pages['gone'], 1)} % "
-            "were demoted in it"
+            f"of those still in DRAM at the end of their window of {pages['window_s']:g} s, "
+            f"{share(pages['untouched'], 1)} % were not touched in the next, {share(pages['below_mean'], 1)} % less than "
+            f"the mean page, and {share(pages['gone'], 1)} % were demoted in it"
         )
     if not missing(metrics.get("promoted_again_share")):
         texts.append(f"{share(metrics['promoted_again_share'], 1)} % had been demoted less than 60 s before")
@@ -203,8 +203,8 @@ def _unseen(facts: Mapping[str, Any]) -> list[str]:
     texts = [f"its source sees {facts['sees']}"] if facts.get("sees") and _moves(facts) else []
     if not missing(pages.get("never")):
         texts.append(
-            f"of the pages worth DRAM at the end, {share(pages['never'])} % were in DRAM at no look of the run, one every "
-            f"{pages['window_s']:g} s; "
+            f"of the pages worth DRAM at the end, {share(pages['never'])} % were in DRAM at no look of the run, one "
+            f"every {pages['window_s']:g} s; "
             f"{share(result['metrics'].get('recall'))} % are there now"
         )
     if params.get("trylock_miss"):

@@ -37,8 +37,8 @@ MIB_PAGES = 256
 CONVERGED = 0.95
 SERIES = (
     "t_s", "accesses", "misses", "hits_top", "nr_top_pages", "pgpromote_success", "pgdemote_kswapd",
-    "numa_hint_faults", "numa_pte_updates", "kpromoted_popped", "pghot_recorded_accesses", "pghot_records_heap", "daemon_cpu_s",
-    "app_cpu_s", "migrated_mib",
+    "numa_hint_faults", "numa_pte_updates", "kpromoted_popped", "pghot_recorded_accesses", "pghot_records_heap",
+    "daemon_cpu_s", "app_cpu_s", "migrated_mib",
 )  # fmt: skip
 
 
