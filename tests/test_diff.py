@@ -17,9 +17,9 @@ from klrubench.cli import app
 from klrubench.errors import UnknownNameError, UsageError
 from klrubench.report.difference import difference_text
 from klrubench.report.methods import methods_text
+from klrubench.report.pack import archive, contents, pack
 from klrubench.study.difference import difference, versions
 from klrubench.study.facts import facts
-from klrubench.study.pack import archive, contents, pack
 from klrubench.study.run import run_spec
 from klrubench.study.sources import Source, bibtex, of_runs, sources
 from klrubench.study.spec import make_spec, policy_part, workload_part

@@ -1,4 +1,4 @@
-"""`explain`: the parts of a run's time add up, against a twin that pays touch by touch; sentences from stored numbers."""
+"""`explain`: the parts of a run's time add up, against closed forms where there are any; sentences from stored runs."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import typer
 from klrubench.errors import KlrubenchError
 
 COMMANDS = (
-    "compare", "run", "explain", "heatmap", "list", "describe", "diff", "verify", "methods", "cite", "pack",
+    "compare", "run", "explain", "heatmap", "list", "describe", "diff", "verify", "report", "methods", "cite", "pack",
     "validate", "doctor", "bench",
 )  # fmt: skip
 

@@ -23,10 +23,10 @@ def command(
       klrubench pack results/reference -o artifact.tar.gz
     """
     from klrubench.cli.output import emit, say
+    from klrubench.report.pack import pack
     from klrubench.report.text import size
     from klrubench.study.again import store_at
     from klrubench.study.folder import results_folder
-    from klrubench.study.pack import pack
 
     found = pack(store_at(folder or results_folder()[0]), out)
     for name in found["missing"]:

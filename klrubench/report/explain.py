@@ -165,8 +165,8 @@ def _promoted(facts: Mapping[str, Any]) -> list[str]:
     if pages.get("entered_pages"):
         texts.append(
             f"of those still in DRAM at the end of their window of {pages['window_s']:g} s, "
-            f"{share(pages['untouched'], 1)} % were not touched in the next, {share(pages['below_mean'], 1)} % less than "
-            f"the mean page, and {share(pages['gone'], 1)} % were demoted in it"
+            f"{share(pages['untouched'], 1)} % were not touched in the next, {share(pages['below_mean'], 1)} % less "
+            f"than the mean page, and {share(pages['gone'], 1)} % were demoted in it"
         )
     if not missing(metrics.get("promoted_again_share")):
         texts.append(f"{share(metrics['promoted_again_share'], 1)} % had been demoted less than 60 s before")

@@ -21,8 +21,8 @@ def methods_text(facts: Mapping[str, Any]) -> str:
     seeds = facts["seeds"]
     parts = [
         f"We simulated Linux memory tiering with {tool}{commits}, a trace- and generator-driven simulator whose "
-        "page-table walks, lists, watermarks, migration gate and kernel threads follow the kernel's own, and whose costs are data "
-        "with sources (klrubench cite).",
+        "page-table walks, lists, watermarks, migration gate and kernel threads follow the kernel's own, and whose "
+        "costs are data with sources (klrubench cite).",
         f"The machine {_plural('model is', 'models are', facts['machines'])} {machines}, under the rules of kernel "
         f"{_listed(facts['kernels'])} at HZ={_listed(facts['hz'])}.",
         f"The {_plural('workload is', 'workloads are', facts['workloads'])} {work}; a run is the work that an unloaded "
