@@ -14,7 +14,7 @@ from klrubench.report.methods import methods_text
 from klrubench.report.text import fixed, missing, share
 from klrubench.study.again import command_of
 from klrubench.study.facts import facts
-from klrubench.study.overview import comparisons, runs_of, slowdowns, sweeps
+from klrubench.study.overview import BASELINE, comparisons, runs_of, slowdowns, sweeps
 from klrubench.study.sources import of_runs, sources
 from klrubench.study.store import Store
 from klrubench.study.table import ratio_text
@@ -97,7 +97,7 @@ def _document(body: str, data: Mapping[str, Any], script: str) -> str:
             '<html lang="en"><head><meta charset="utf-8"><title>klrubench</title>',
             # nothing is fetched: the page says so to the browser
             "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'unsafe-inline' "
-            "'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:\">",
+            "; style-src 'unsafe-inline'; img-src data: blob:\">",
             f"<style>{style}</style></head><body>",
             body,
             f'<script type="application/json" id="data">{packed}</script>',
@@ -186,7 +186,7 @@ def _compared(row: Mapping[str, Any]) -> str:
 
 def _bars(group: Mapping[str, Any]) -> dict[str, Any]:
     settings = list(dict.fromkeys(row["setting"] for row in group["rows"]))
-    policies = list(dict.fromkeys(row["policy"] for row in group["rows"]))
+    policies = list(dict.fromkeys(row["policy"] for row in group["rows"] if row["policy"] != BASELINE))
     cells = {(row["setting"], row["policy"]): row for row in group["rows"]}
     drawn = []
     for policy in policies:
@@ -233,7 +233,7 @@ def _run(store: Store, record: Mapping[str, Any], points: int) -> dict[str, Any]
     spec, manifest = record["spec"], record["manifest"]
     whole = store.get(record["id"], series=True) or record
     times, lines = _time_lines(whole["result"].get("series") or {}, min(points, MOST_POINTS))
-    seconds = [f"{value:10.3f}  {name}" for name, value in (record["result"].get("parts") or {}).items()]
+    seconds = [f"{fixed(value, 3):>10}  {name}" for name, value in (record["result"].get("parts") or {}).items()]
     total = record["result"]["metrics"]["time_s"]
     commit = manifest.get("commit") or {}
     about = [

@@ -43,7 +43,7 @@ def slowdowns(runs: Sequence[tuple[str, Record]]) -> dict[str, tuple[float, floa
 
 
 def comparisons(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """Sets of runs that one table can hold, largest first: same kernel, HZ, settings, costs, duration and thread placement.
+    """Sets of runs that one table can hold, largest first: same kernel, HZ, settings, costs, duration, thread place.
 
     Returns:
         `title`, `runs`, `rows` (of `scores.matrix`). Where a run is stored at several scales, the finest counts.
@@ -60,12 +60,17 @@ def comparisons(records: Iterable[Record]) -> list[dict[str, Any]]:
     found = []
     for key, group in groups.items():
         runs = frame([row(record) for record in group.values()])
-        rows = matrix(runs, BASELINE).to_dicts()
+        rows = sorted(matrix(runs, BASELINE).to_dicts(), key=_rank)
         if rows:
             settings = f"; sysctls {key[4]}" if len({(k[4]) for k in groups}) > 1 else ""
             title = f"{key[0]:g} s of work, kernel threads on {key[1]} CPUs, kernel {key[2]}, HZ {key[3]}{settings}"
             found.append({"title": title, "runs": len(group), "rows": rows})
     return sorted(found, key=lambda each: -each["runs"])
+
+
+def _rank(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Settings in order; in each the contestants from the best on, then the others."""
+    return row["setting"], row["policy_role"] != "policy", row["slowdown_pct"], row["policy"]
 
 
 def _tuned(machine: Mapping[str, Any]) -> tuple[str, str]:

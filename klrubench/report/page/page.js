@@ -1,7 +1,7 @@
 "use strict";
 (function () {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const layout = { margin: { t: 30, r: 10, l: 60, b: 50 }, height: 340, font: { size: 12 }, template: null };
+  const layout = { margin: { t: 30, r: 10, l: 60, b: 50 }, height: 340, font: { size: 12 } };
   const config = { displaylogo: false, responsive: true, showSendToCloud: false };
   const colours = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000", "#999999"];
 
@@ -60,12 +60,12 @@
     document.getElementById("run-parts").textContent = run.parts;
     document.getElementById("run-manifest").textContent = run.manifest;
     const lines = data.lines.map(function (name, k) {
-      return { x: run.t, y: run.y[k], name: name, mode: "lines", yaxis: k ? "y2" : "y", line: { color: colours[k] } };
+      return { x: run.t, y: run.y[k], name: name, mode: "lines", yaxis: name.includes("MiB/s") ? "y2" : "y", line: { color: colours[k] } };
     });
     Plotly.react("run-plot", lines, Object.assign({}, layout, {
       xaxis: { title: { text: "virtual time, s" } },
-      yaxis: { title: { text: data.lines[0] }, rangemode: "tozero" },
-      yaxis2: { overlaying: "y", side: "right", rangemode: "tozero", title: { text: "MiB/s; % of a core" } },
+      yaxis: { title: { text: "%" }, rangemode: "tozero" },
+      yaxis2: { overlaying: "y", side: "right", rangemode: "tozero", title: { text: "MiB/s" } },
       margin: { t: 30, r: 60, l: 60, b: 50 }, legend: { orientation: "h", y: 1.15 },
     }), config);
   }
@@ -93,7 +93,7 @@
     });
     Plotly.newPlot("sweep-" + k, traces, Object.assign({}, layout, {
       xaxis: { title: { text: one.parameter }, type: one.log ? "log" : "-" },
-      yaxis: { title: { text: "slowdown against all-DRAM, %" } }, title: { text: one.policy },
+      yaxis: { title: { text: "slowdown against all-DRAM, %" } }, showlegend: true,
     }), config);
   }
 
