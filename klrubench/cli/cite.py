@@ -23,7 +23,7 @@ def command(
     \b
     Examples:
       klrubench cite klruscand cxl-asic pghot_record
-      klrubench cite --bibtex > klrubench.bib
+      klrubench cite --bibtex
     """
     import dataclasses
 

@@ -22,13 +22,13 @@ def command(
 ) -> None:
     """Compare two sets of results, paired by policy, workload and seed.
 
-    A and B are folders, or versions of the code within one folder: without
-    them, the versions there are get listed.
+    A and B are folders, or versions of the code within one folder. Without
+    them the versions that are stored are listed.
 
     \b
     Examples:
       klrubench diff results/reference results
-      klrubench diff                      which versions of the code are stored
+      klrubench diff
       klrubench diff 3f2a91c0de 77b0e4a1c2
     """
     from klrubench.cli.output import emit, emit_json, width

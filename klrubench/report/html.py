@@ -96,8 +96,8 @@ def _document(body: str, data: Mapping[str, Any], script: str) -> str:
             "<!DOCTYPE html>",
             '<html lang="en"><head><meta charset="utf-8"><title>klrubench</title>',
             # nothing is fetched: the page says so to the browser
-            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'unsafe-inline' "
-            "; style-src 'unsafe-inline'; img-src data: blob:\">",
+            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'unsafe-inline'; "
+            "style-src 'unsafe-inline'; img-src data: blob:\">",
             f"<style>{style}</style></head><body>",
             body,
             f'<script type="application/json" id="data">{packed}</script>',
