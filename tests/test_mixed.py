@@ -128,7 +128,7 @@ def in_turn(system: System, deadline: int) -> None:
     if now >= system.quantum[NEXT_PS]:
         end_quantum(
             e.quantum, now, e.tenants, e.counts, e.at_start, e.mix, e.other_ps, e.params, e.latency, e.nodes, e.traffic,
-            e.factor, e.cost,
+            e.factor, e.cost, e.spent,
         )  # fmt: skip
 
 

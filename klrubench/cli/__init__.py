@@ -15,7 +15,10 @@ import typer
 
 from klrubench.errors import KlrubenchError
 
-COMMANDS = ("compare", "run", "sweep", "list", "describe", "validate", "doctor", "bench")
+COMMANDS = (
+    "compare", "run", "sweep", "explain", "heatmap", "list", "describe", "diff", "verify", "report", "methods", "cite",
+    "pack", "validate", "doctor", "bench",
+)  # fmt: skip
 
 INTERRUPTED = 130
 INTERNAL = 70

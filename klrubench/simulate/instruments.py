@@ -23,6 +23,8 @@ from klrubench.mm.state import (
     TIER,
 )  # fmt: skip
 from klrubench.simulate.build import top_pages
+from klrubench.simulate.parts import mean_parts, parts_of
+from klrubench.simulate.residency import Residency
 from klrubench.simulate.result import RunResult, check_counts, check_work
 
 if TYPE_CHECKING:
@@ -35,8 +37,8 @@ MIB_PAGES = 256
 CONVERGED = 0.95
 SERIES = (
     "t_s", "accesses", "misses", "hits_top", "nr_top_pages", "pgpromote_success", "pgdemote_kswapd",
-    "numa_hint_faults", "numa_pte_updates", "kpromoted_popped", "pghot_recorded_accesses", "daemon_cpu_s", "app_cpu_s",
-    "migrated_mib",
+    "numa_hint_faults", "numa_pte_updates", "kpromoted_popped", "pghot_recorded_accesses", "pghot_records_heap",
+    "daemon_cpu_s", "app_cpu_s", "migrated_mib",
 )  # fmt: skip
 
 
@@ -61,6 +63,7 @@ class Instruments:
         self.halves: list[dict[str, float]] = [{} for _ in system.tenants]
         self.peak_metadata = 0
         self.top = np.array([k for k in range(len(system.mm.node)) if system.mm.node[k, TIER] == 0])
+        self.residency = Residency(system) if system.mm.best.any() else None
         self.sample()
         system.every_ms(SAMPLE_MS, self.sample)
         for index, tenant in enumerate(system.tenants):
@@ -86,7 +89,7 @@ class Instruments:
         top, misses = self.hits()
         moved = float(stat[PGPROMOTE_SUCCESS] + stat[PGDEMOTE_KSWAPD])
         resident = self.top_at_start + int(stat[PGPROMOTE_SUCCESS] - stat[PGDEMOTE_KSWAPD])
-        values = [stat[STATS.index(name)] * system.fold for name in SERIES[5:11]]
+        values = [stat[STATS.index(name)] * system.fold for name in SERIES[5:12]]
         self.rows.append((
             system.now_ps / PS, float(system.counts.sum()) * system.fold, misses, top, resident * system.fold,
             *(float(v) for v in values), sum(system.cpu_ps.values()) / PS, self.app_s(),
@@ -135,7 +138,12 @@ class Instruments:
         notes += [note for tenant in system.tenants for note in tenant.workload.notes(tenant.feed.layout)]
         notes += self._tlb_notes()
         notes += [note for mechanism in system.mechanisms if hasattr(mechanism, "notes") for note in mechanism.notes()]
-        return RunResult(metrics, cpu, threads, self._bound(), vmstat, notes, series, self._tenants())
+        parts = [parts_of(system, tenant) for tenant in system.tenants]
+        tenants = [{**row, "parts": own} for row, own in zip(self._tenants(), parts, strict=True)]
+        residency = self.residency.result() if self.residency is not None else {}
+        return RunResult(
+            metrics, cpu, threads, self._bound(), vmstat, notes, series, tenants, mean_parts(parts), residency
+        )
 
     def _tlb(self) -> dict[str, int]:
         """Counters of the TLBs, if modelled: touches that walked the page table, and times that one was emptied."""

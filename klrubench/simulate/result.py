@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 class RunResult:
     """One run.
 
-    `metrics` are numbers or None; `cpu` seconds by thread; `bound` shares 0..1; `series` cumulative, each second.
+    `metrics` are numbers or None; `cpu` seconds by thread; `bound` shares 0..1; `series` cumulative, each second;
+    `parts` seconds by cause that add up to `time_s` (`parts.parts_of`); `residency` sums (`residency.Residency`),
+    empty where all pages start on the top tier.
     """
 
     metrics: dict[str, float | int | None]
@@ -41,6 +43,8 @@ class RunResult:
     notes: list[str]
     series: dict[str, list[float]] = field(default_factory=dict)
     tenants: list[dict[str, Any]] = field(default_factory=list)
+    parts: dict[str, float] = field(default_factory=dict)
+    residency: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

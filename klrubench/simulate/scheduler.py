@@ -89,7 +89,7 @@ class Scheduler:
 
         def wake(self, thread: Daemon) -> None: ...
 
-        def _stall(self, tenant: Tenant, ps: float) -> None: ...
+        def _stall(self, tenant: Tenant, ps: float, under: str) -> None: ...
 
     def _start_clock(self) -> None:
         """Make the queues; called once, before the first thread is started."""
@@ -170,7 +170,7 @@ class Scheduler:
         if not threads:
             return spent
         for tenant in busy:
-            self._stall(tenant, spent / threads)
+            self._stall(tenant, spent / threads, "kernel threads")
         return spent * (threads + 1) // threads
 
     def _check_wake_words(self) -> None:

@@ -102,7 +102,7 @@ class System(Scheduler):
         machine, t, k = self.machine, len(self.tenants), len(self.machine.nodes)
         home = machine.cpu_nodes[0]
         self.state = np.zeros((t, TENANT_WORDS), np.int64)
-        self.counts, self.at_start, self.mix = (np.zeros((t, N_CATEGORIES), np.int64) for _ in range(3))
+        self.counts, self.at_start, self.mix, self.spent = (np.zeros((t, N_CATEGORIES), np.int64) for _ in range(4))
         self.other_ps, self.factor = np.zeros(t), np.ones(k)
         self.params, self.node_params = np.zeros((t, TENANT_COLUMNS)), np.zeros((k, NODE_COLUMNS))
         self.latency = np.zeros((t, k, 2))
@@ -122,7 +122,7 @@ class System(Scheduler):
         self.engine = Engine(
             self.mm.pte, self.mm.pte64, self.state, self.counts, self.cost, self.at_start, self.mix, self.op_hist,
             self.fault_words, EMPTY_LOG, self.quantum, self.other_ps, self.params, self.latency, self.node_params,
-            self.mm.traffic, self.factor, shape, self.mm.tlb,
+            self.mm.traffic, self.factor, shape, self.mm.tlb, self.spent,
         )  # fmt: skip
         self._switch_tasks()
         self.engine_addresses = addresses(list(self.engine))
@@ -353,7 +353,7 @@ class System(Scheduler):
             once = name.endswith("_once")
             spent += self.machine.costs[name.removesuffix("_once")].ns * 1000 * int(n) * (1 if once else self.fold)
         self.app_ps[under] = self.app_ps.get(under, 0.0) + spent
-        self._stall(tenant, spent / tenant.threads)
+        self._stall(tenant, spent / tenant.threads, under)
         return spent
 
     def flush_tlb(self, folios: int, per_flush: int) -> None:
@@ -362,11 +362,13 @@ class System(Scheduler):
             flushes = -(-folios * self.fold // per_flush)
             stall = flushes * self.machine.costs["shootdown"].ns * 1000
             for tenant in self.tenants:
-                self._stall(tenant, stall)
+                self._stall(tenant, stall, "tlb flushes")
                 if tenant.running:
                     self.app_ps["tlb flushes"] = self.app_ps.get("tlb flushes", 0.0) + stall * tenant.threads
 
-    def _stall(self, tenant: Tenant, ps: float) -> None:
+    def _stall(self, tenant: Tenant, ps: float, under: str) -> None:
         if tenant.running:
-            self.state[tenant.index, CLOCK] += round(ps)
-            self.state[tenant.index, STALL] += round(ps)
+            stall = round(ps)
+            self.state[tenant.index, CLOCK] += stall
+            self.state[tenant.index, STALL] += stall
+            tenant.stalled_ps[under] = tenant.stalled_ps.get(under, 0) + stall

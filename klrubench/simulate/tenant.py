@@ -32,6 +32,7 @@ class Tenant:
     busy_touches: int = 0
     idle_ps: int = 0
     used: Any = field(default=None, repr=False)
+    stalled_ps: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.accesses = self.feed.layout.accesses

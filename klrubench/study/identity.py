@@ -17,7 +17,7 @@ from klrubench.study.folder import PACKAGE
 if TYPE_CHECKING:
     from klrubench.study.loader import PluginSource
 
-RESULT_SCHEMA = 1
+RESULT_SCHEMA = 2
 """Version of what a stored result holds. A higher one makes every stored run out of date."""
 
 COUNTED = ("engine", "mm", "machine", "simulate", "workload", "policy", "params", "generate", "errors")
