@@ -15,7 +15,7 @@ import typer
 
 from klrubench.errors import KlrubenchError
 
-COMMANDS = ("compare", "run", "list", "describe", "validate", "doctor", "bench")
+COMMANDS = ("compare", "run", "figures", "list", "describe", "validate", "doctor", "bench")
 
 INTERRUPTED = 130
 INTERNAL = 70
