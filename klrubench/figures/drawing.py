@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,5 +112,6 @@ def _legend(sheet: Any, panels: list[Any]) -> None:
     width = sheet.get_size_inches()[0]
     letters = max(len(label) for label in found)
     # a letter of 7 pt is about 0.06 in wide, a handle with its gaps 0.45 in
-    columns = max(1, min(len(found), int(width / (0.06 * letters + 0.45))))
+    most = max(1, min(len(found), int(width / (0.06 * letters + 0.45))))
+    columns = math.ceil(len(found) / math.ceil(len(found) / most))
     sheet.legend(list(found.values()), list(found), loc="outside upper center", ncols=columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from klrubench.figures.style import GREY, Look, look
+from klrubench.figures.style import GREY, look
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,11 +21,14 @@ WORDS = {
     "oracle_static": "static oracle",
     "oracle_window": "window oracle",
     "damon": "DAMON",
+    "klruscand:hash=sized": "klruscand, sized hash",
 }
 
 
 def word_for(label: str) -> str:
     """How a figure names a policy, from its label (`klruscand:hash=sized` -> `klruscand, hash=sized`)."""
+    if label in WORDS:
+        return WORDS[label]
     name, _, rest = label.partition(":")
     return WORDS.get(name, name) + (", " + rest.replace(",", ", ") if rest else "")
 
@@ -33,10 +36,6 @@ def word_for(label: str) -> str:
 def policy_name(label: str) -> str:
     """The policy's name without parameters."""
     return label.partition(":")[0]
-
-
-def _look(label: str, place: int) -> Look:
-    return look(label if ":" not in label else "", place)
 
 
 def lines(
@@ -53,7 +52,7 @@ def lines(
     """A line for each value of `by`, in order of appearance; `half` names a column with half an interval."""
     for place, label in enumerate(dict.fromkeys(data[by])):
         part = data.filter(data[by] == label).sort(x, maintain_order=True)
-        how = _look(str(label), place)
+        how = look(str(label), place)
         text = (words or {}).get(str(label)) or word_for(str(label))
         xs, ys = part[x].to_list(), part[y].to_list()
         axes.plot(
@@ -91,7 +90,7 @@ def bars(
         part = data.filter(data[by] == kind)
         known = dict(zip(part[group], part[value], strict=True))
         heights = [known.get(name) or 0.0 for name in groups]
-        how = _look(str(kind), place)
+        how = look(str(kind), place)
         shift = 0.0 if stacked else (place - (len(kinds) - 1) / 2) * thick
         spots = [index + shift for index in range(len(groups))]
         axes.bar(

@@ -44,7 +44,8 @@ LOOKS = {
     "numa_balancing": Look(RED, "s", (0, (5, 1.5)), "////"),
     "random_sampling": Look(GREEN, "^", (0, (3, 1, 1, 1)), "...."),
     "random_promotion": Look(PINK, "v", (0, (1, 1)), "\\\\\\\\"),
-    "kmmscand": Look(SKY, "D", (0, (4, 1, 1, 1, 1, 1)), "xxxx"),
+    "klruscand:hash=sized": Look(SKY, "D", (0, (4, 1, 1, 1, 1, 1)), "xxxx"),
+    "kmmscand": Look(ORANGE, "h", (0, (2, 1)), "||"),
     "damon": Look(ORANGE, "P", (0, (6, 2)), "||||"),
     "first_touch": Look(BLACK, "x", (0, (1, 1.5)), "oo"),
     "oracle_static": Look(BLACK, "*", (0, (8, 2)), "++"),
@@ -64,7 +65,7 @@ OTHERS = (
 
 
 def look(name: str, place: int = 0) -> Look:
-    """The look of a policy by its name; of anything else by its place among the others."""
+    """The look of a policy by its label; of anything else by its place among the others."""
     return LOOKS.get(name, OTHERS[place % len(OTHERS)])
 
 

@@ -28,9 +28,9 @@ WORDS = {
 }
 
 CAPTION = """
-    CPU seconds that each policy spends in a run, by what for, on kv. NUMA balancing promotes inside the hint fault, in
-    the application's own time; marking pages is its scan. The other policies pay in kernel threads, which here run on
-    spare cores.
+    CPU seconds that each policy spends in a run, by what for, on kv. NUMA balancing promotes inside the hint fault,
+    in the application's own time; marking pages is its scan. The other policies pay in kernel threads, which here
+    run on spare cores.
 """
 RUNS = [asked(POLICIES, ["kv"])]
 HEIGHT = 0.85

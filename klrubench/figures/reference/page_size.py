@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from klrubench.figures import asked, bars, expect, slowdowns, values_of, word_for
+from klrubench.figures import asked, bars, expect, slowdowns, values_of
 
 if TYPE_CHECKING:
     import polars as pl
 
-POLICIES = ("first_touch", "random_sampling", "numa_balancing", "klruscand", "oracle_static")
+POLICIES = ("first_touch", "random_sampling", "numa_balancing", "klruscand", "klruscand:hash=sized", "oracle_static")
 SIZES = {"4k": "4 KiB", "2m": "2 MiB"}
 WORKLOADS = ("kv", "gups:rate=2,hot_pages=contiguous")
 
 CAPTION = """
-    Slowdown against all memory in DRAM by source of hotness and page size, on kv (hot records scattered over all pages)
-    and on GUPS with the hot set in one piece: slowdowns are against all-DRAM runs with the same page size. DAMON and
-    hardware sampling are left out.
+    Slowdown against all memory in DRAM by source of hotness and page size, on kv (hot records scattered over all
+    pages) and on GUPS with the hot set in one piece: slowdowns are against all-DRAM runs with the same page size.
+    DAMON and hardware sampling are left out.
 """
 RUNS = [
     asked(["all_top", *POLICIES], [f"{name}{',' if ':' in name else ':'}page={size}" for name in WORKLOADS])
@@ -47,7 +47,7 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
     axes.set_ylim(bottom=min(0.0, float(data["slowdown_pct"].min())))
 
 
-def TABLE(data: pl.DataFrame) -> pl.DataFrame:  # noqa: N802
+def TABLE(data: pl.DataFrame) -> pl.DataFrame:
     """Without the words of the axis."""
     return data.drop("setting")
 

@@ -10,15 +10,15 @@ from klrubench.figures.marks import band
 if TYPE_CHECKING:
     import polars as pl
 
-POLICIES = ("first_touch", "random_sampling", "numa_balancing", "klruscand", "oracle_static")
+POLICIES = ("first_touch", "random_sampling", "numa_balancing", "klruscand", "klruscand:hash=sized", "oracle_static")
 SHIFT = 0.5
 """Share of the run's touches after which the hot set moves."""
 BIN_S = 4.0
 
 CAPTION = """
-    Share of touches served by DRAM over the work done, in seconds of an unloaded all-DRAM machine: GUPS with a hot set
-    of a fifth of memory, a quarter of which is replaced half-way (dashed line). Means over seeds. The static oracle
-    knows the whole run and cannot move.
+    Share of touches served by DRAM over the work done, in seconds of an unloaded all-DRAM machine: GUPS with a hot
+    set of a fifth of memory, a quarter of which is replaced half-way (dashed line). Means over seeds. The static
+    oracle knows the whole run and cannot move.
 """
 RUNS = [asked(POLICIES, ["hotset_shift"], duration=240)]
 SERIES = ("misses", "hits_top")
@@ -44,7 +44,7 @@ def data(frame: pl.DataFrame) -> pl.DataFrame:
     ])  # fmt: skip
 
 
-def TABLE(data: pl.DataFrame) -> pl.DataFrame:  # noqa: N802
+def TABLE(data: pl.DataFrame) -> pl.DataFrame:
     """Before, at and after the shift, by policy."""
     import polars as pl
 
@@ -69,12 +69,12 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
 
 
 def _dips(data: pl.DataFrame) -> tuple[bool, str]:
-    level = _levels(data, "klruscand")
+    level = _levels(data, "klruscand:hash=sized")
     return level["at_shift_pct"] < level["before_pct"] - 5, f"{level['before_pct']:.0f} to {level['at_shift_pct']:.0f}"
 
 
 def _recovers(data: pl.DataFrame) -> tuple[bool, str]:
-    level = _levels(data, "klruscand")
+    level = _levels(data, "klruscand:hash=sized")
     half = (level["before_pct"] + level["at_shift_pct"]) / 2
     return level["end_pct"] > half, f"{level['at_shift_pct']:.0f} at the shift, {level['end_pct']:.0f} at the end"
 
@@ -85,7 +85,7 @@ def _flat(data: pl.DataFrame) -> tuple[bool, str]:
 
 
 EXPECT = [
-    expect("klruscand loses 5 points or more at the shift.", _dips),
-    expect("klruscand wins more than half of that back before the end.", _recovers),
+    expect("klruscand (sized hash) loses 5 points or more at the shift.", _dips),
+    expect("klruscand (sized hash) wins more than half of that back before the end.", _recovers),
     expect("Without migration the share stays within 5 points (hot pages lie scattered).", _flat),
 ]

@@ -15,11 +15,12 @@ WORKLOADS = ("kv", "gups:rate=2")
 
 CAPTION = """
     Slowdown of klruscand against all memory in DRAM with the side effects of its posted walk, one at a time: none
-    (clean), each alone, all (as posted). aging: passes count as the lruvec's own; bloom: the filter is never written;
-    force: a newborn address space unprunes the node's pass; pmd: PMD accessed bits lost for others; steal: PTE accessed
-    bits lost for others; resume: pages reported twice after a full batch; edge: the rest of an address space lost.
+    (clean), each alone, all (as posted); pghot's hash is sized. aging: passes count as the lruvec's own; bloom: the
+    filter is never written; force: a newborn address space unprunes the node's pass; pmd: PMD accessed bits lost
+    for others; steal: PTE accessed bits lost for others; resume: pages reported twice after a full batch; edge: the
+    rest of an address space lost.
 """
-RUNS = [asked(["all_top", *(f"klruscand:effects={each}" for each in EFFECTS)], WORKLOADS)]
+RUNS = [asked(["all_top", *(f"klruscand:hash=sized,effects={each}" for each in EFFECTS)], WORKLOADS)]
 HEIGHT = 0.8
 
 

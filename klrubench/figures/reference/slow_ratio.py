@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from klrubench.figures import asked, expect, lines, slowdowns
@@ -10,11 +11,11 @@ if TYPE_CHECKING:
     import polars as pl
 
 RATIOS = ("9:1", "3:1", "2:1", "1:1", "1:2", "1:3", "1:4", "1:9")
-POLICIES = ("first_touch", "random_sampling", "numa_balancing", "klruscand", "oracle_static")
+POLICIES = ("first_touch", "random_sampling", "numa_balancing", "klruscand", "klruscand:hash=sized", "oracle_static")
 
 CAPTION = """
-    Slowdown against all memory in DRAM, over the share of the footprint that has to lie in CXL: kv, 2 touches a page
-    and second, kernel threads on spare cores. Lower is better.
+    Slowdown against all memory in DRAM, over the share of the footprint that has to lie in CXL: kv, 2 touches a
+    page and second, kernel threads on spare cores. Lower is better.
 """
 RUNS = [asked(["all_top", *POLICIES], ["kv"], ratio=RATIOS)]
 HEIGHT = 0.8
@@ -50,7 +51,7 @@ def _rises(data: pl.DataFrame) -> tuple[bool, str]:
     falls = []
     for policy in ("first_touch", "oracle_static"):
         values = _line(data, policy)
-        falls += [policy for a, b in zip(values, values[1:], strict=False) if b < a - 0.5]
+        falls += [policy for a, b in pairwise(values) if b < a - 0.5]
     return not falls, f"{', '.join(dict.fromkeys(falls))} falls somewhere"
 
 
