@@ -20,18 +20,28 @@ def runs_frame(records: Iterable[Mapping[str, Any]], series: Sequence[str] = ())
     policy_name, workload_name: without parameters; policy_json, workload_json: all parameters, resolved;
     machine_text: latencies of the tiers; footprint_gib; and for each name in `series` a list column `series_NAME`.
     """
-    return frame(_row(record, series) for record in records)
+    import polars as pl
+
+    records = list(records)
+    lists = [
+        pl.Series(f"series_{name}", [_floats(record, name) for record in records], dtype=pl.List(pl.Float64))
+        for name in series
+    ]
+    return frame(_row(record) for record in records).with_columns(lists if records else [])
 
 
-def _row(record: Mapping[str, Any], series: Sequence[str]) -> dict[str, Any]:
+def _floats(record: Mapping[str, Any], name: str) -> list[float]:
+    return [float(value) for value in record["result"].get("series", {}).get(name, ())]
+
+
+def _row(record: Mapping[str, Any]) -> dict[str, Any]:
     spec, found = record["spec"], row(record)
     for kind in ("policy", "workload"):
         found[f"{kind}_name"] = spec[kind]["name"]
         found[f"{kind}_json"] = json.dumps(spec[kind]["params"], sort_keys=True)
     found["machine_text"] = _machine(spec["machine"])
     found["footprint_gib"] = spec["workload"]["params"].get("footprint_gib")
-    lists = record["result"].get("series", {})
-    return {**found, **{f"series_{name}": [float(value) for value in lists.get(name, ())] for name in series}}
+    return found
 
 
 def _machine(machine: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from klrubench.figures import asked, expect, lines, mean_by, values_of
 if TYPE_CHECKING:
     import polars as pl
 
-SHARES = {"1:19": 5, "1:9": 10, "1:4": 20, "1:2": 100 / 3, "1:1": 50}
+SHARES = {"1:19": 5.0, "1:9": 10.0, "1:4": 20.0, "1:2": 100 / 3, "1:1": 50.0}
 EXACT = {
     "records": (78.0, 83.0, 88.1, 91.8, 94.8),
     "4 KiB": (69.5, 75.5, 82.1, 87.4, 92.1),
