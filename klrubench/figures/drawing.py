@@ -111,7 +111,7 @@ def _legend(sheet: Any, panels: list[Any]) -> None:
         return
     width = sheet.get_size_inches()[0]
     letters = max(len(label) for label in found)
-    # a letter of 7 pt is about 0.06 in wide, a handle with its gaps 0.45 in
-    most = max(1, min(len(found), int(width / (0.06 * letters + 0.45))))
+    # a letter of 7 pt is about 0.05 in wide, a handle with its gaps 0.45 in
+    most = max(1, min(len(found), int(width / (0.05 * letters + 0.45))))
     columns = math.ceil(len(found) / math.ceil(len(found) / most))
     sheet.legend(list(found.values()), list(found), loc="outside upper center", ncols=columns)

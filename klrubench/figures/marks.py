@@ -67,7 +67,13 @@ def lines(
         )
         if half and part[half].null_count() < part.height:
             axes.errorbar(
-                xs, ys, yerr=part[half].fill_null(0).to_list(), fmt="none", ecolor=how.colour, elinewidth=0.8, capsize=2
+                xs,
+                ys,
+                yerr=part[half].fill_null(0).to_list(),
+                fmt="none",
+                ecolor=how.colour,
+                elinewidth=0.6,
+                capsize=1.5,
             )
 
 

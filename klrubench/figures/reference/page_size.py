@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 POLICIES = ("first_touch", "random_sampling", "numa_balancing", "klruscand", "klruscand:hash=sized", "oracle_static")
 SIZES = {"4k": "4 KiB", "2m": "2 MiB"}
-WORKLOADS = ("kv", "gups:rate=2,hot_pages=contiguous")
+WORKLOADS = ("kv", "gups:rate=2,hot_pages=contiguous,placement=hot_on_lower")
 
 CAPTION = """
     Slowdown against all memory in DRAM by source of hotness and page size, on kv (hot records scattered over all
-    pages) and on GUPS with the hot set in one piece: slowdowns are against all-DRAM runs with the same page size.
-    DAMON and hardware sampling are left out.
+    pages) and on GUPS with the hot set in one piece, in CXL at the start: slowdowns are against all-DRAM runs with
+    the same page size. DAMON and hardware sampling are left out.
 """
 RUNS = [
     asked(["all_top", *POLICIES], [f"{name}{',' if ':' in name else ':'}page={size}" for name in WORKLOADS])
