@@ -45,7 +45,8 @@ def _record(run: Any) -> dict[str, Any]:
     counts = [1000.0 * step for step in range(steps)]
     result = {
         "metrics": metrics,
-        "cpu": {"klruscand": 20 * draw, "kpromoted": 5 * draw, "kswapd": 5 * draw},
+        "cpu": {"klruscand": 20 * draw, "kpromoted": 5 * draw, "kswapd": 5 * draw, "hint faults": draw, "mine": draw},
+        "vmstat": {"ptescan_slots": int(1e6 * draw)},
         "series": {"t_s": list(range(steps)), "misses": counts, "hits_top": [hit * each for each in counts]},
     }
     return {"id": run.run_id, "spec": spec, "result": result, "manifest": {}}
@@ -213,7 +214,9 @@ def test_every_expectation_can_fail_and_none_breaks_on_missing_points(name: str)
         for column in [None, *numbers]:
             chosen = numbers if column is None else [column]
             data = found.data.with_columns(pl.col(each) * factor for each in chosen)
-            for each in judged(found.figure, data):
+            first = pl.int_range(pl.len()) == 0
+            lone = found.data.with_columns(pl.when(first).then(pl.col(c) * factor).otherwise(pl.col(c)) for c in chosen)
+            for each in [*judged(found.figure, data), *judged(found.figure, lone)]:
                 verdicts.setdefault(each.statement, set()).add(each.good)
     assert all(False in seen for seen in verdicts.values()), verdicts
     assert not any(each.good for each in judged(found.figure, pl.DataFrame()))

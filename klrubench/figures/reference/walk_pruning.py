@@ -38,9 +38,9 @@ def data(frame: pl.DataFrame) -> pl.DataFrame:
     )
     return named.group_by("hot_pages", "walk", maintain_order=True).agg(
         pl.col("slots_m").mean(),
-        100 * pl.col("precision").mean().alias("precision_pct"),
-        100 * pl.col("recall").mean().alias("recall_pct"),
-        100 * pl.col("steady_dram_hit_share").mean().alias("hit_pct"),
+        (100 * pl.col("precision").mean()).alias("precision_pct"),
+        (100 * pl.col("recall").mean()).alias("recall_pct"),
+        (100 * pl.col("steady_dram_hit_share").mean()).alias("hit_pct"),
         pl.len().alias("seeds"),
     )
 
