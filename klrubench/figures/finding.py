@@ -20,7 +20,7 @@ REFERENCE = PACKAGE / "figures" / "reference"
 WIDTHS = ("column", "page")
 NEEDED = ("CAPTION", "RUNS", "EXPECT", "data", "draw")
 
-_QUICK_SCALE, _QUICK_SEEDS = 128, 2
+_QUICK_SCALE, _QUICK_SEEDS = 128, 3
 
 
 class Expectation(NamedTuple):
@@ -52,7 +52,7 @@ def asked(
     workload: Sequence[str],
     *,
     ratio: Sequence[str] = ("1:2",),
-    seeds: int = 3,
+    seeds: int = 5,
     duration: float = 120.0,
     scale: str = "1/64",
     **more: Any,

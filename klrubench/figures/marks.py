@@ -134,7 +134,7 @@ def annotated_map(
 ) -> None:
     """A cell for each (x, y), shaded by `value`, with its number and below it the text of the column `text`.
 
-    `diverging`: shades of blue above zero, of orange below it, white at zero; the sign is in the number for grey print.
+    `diverging`: where something is below zero, shades of blue above and of orange below it; the sign is in the number.
     """
     columns, rows = sorted(dict.fromkeys(data[x])), sorted(dict.fromkeys(data[y]))
     grid: list[list[float]] = [[float("nan")] * len(columns) for _ in rows]
@@ -142,6 +142,7 @@ def annotated_map(
         if one[value] is not None:
             grid[rows.index(one[y])][columns.index(one[x])] = one[value]
     shades = [cell for line in grid for cell in line if cell == cell]
+    diverging = diverging and min(shades, default=0.0) < 0
     limit = max((abs(cell) for cell in shades), default=1.0) or 1.0
     low, high = (-limit, limit) if diverging else (min(shades, default=0.0), max(shades, default=1.0))
     picture = axes.imshow(grid, origin="lower", aspect="auto", cmap=_shades(diverging), vmin=low, vmax=high)
@@ -181,11 +182,11 @@ def _short(value: Any) -> str:
 
 
 def band(axes: Any, spots: Sequence[float], words: str) -> None:
-    """Vertical hair lines, the first with words at its top: events in a time line."""
+    """Vertical hair lines, the first with words at its foot: events in a time line."""
     for place, spot in enumerate(spots):
         axes.axvline(spot, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)))
         if place == 0:
             axes.annotate(
-                words, (spot, 1.0), xycoords=("data", "axes fraction"), xytext=(2, -2), textcoords="offset points",
-                ha="left", va="top", fontsize=axes.xaxis.label.get_size() * 0.85, color="#444444",
+                words, (spot, 0.0), xycoords=("data", "axes fraction"), xytext=(3, 3), textcoords="offset points",
+                ha="left", va="bottom", fontsize=axes.xaxis.label.get_size() * 0.85, color="#444444",
             )  # fmt: skip

@@ -20,7 +20,7 @@ CAPTION = """
 """
 _SCAN = [f"klruscand:hash=sized,interval_ms={interval}" for interval in INTERVALS_MS]
 RUNS = [
-    asked(["all_top", "first_touch", *_SCAN], ["kv"], rates=[rate], scale=f"1/{fold}", seeds=2)
+    asked(["all_top", "first_touch", *_SCAN], ["kv"], rates=[rate], scale=f"1/{fold}", seeds=3)
     for rate, fold in RATES.items()
 ]
 HEIGHT = 0.8

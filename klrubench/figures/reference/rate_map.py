@@ -30,7 +30,7 @@ CAPTION = """
     list. Kernel threads on spare cores.
 """
 RUNS = [
-    asked(["all_top", *POLICIES], ["kv"], ratio=RATIOS, rates=[rate], scale=f"1/{fold}", seeds=2)
+    asked(["all_top", *POLICIES], ["kv"], ratio=RATIOS, rates=[rate], scale=f"1/{fold}", seeds=3)
     for rate, fold in RATES.items()
 ]
 HEIGHT = 0.8

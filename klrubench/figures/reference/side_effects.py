@@ -36,6 +36,7 @@ def data(frame: pl.DataFrame) -> pl.DataFrame:
 def draw(axes: Any, data: pl.DataFrame) -> None:
     """A group of bars for each set."""
     bars(axes, data, "effect", "slowdown_pct", "workload", half="half_pct", words={"gups:rate=2": "GUPS"})
+    axes.set_ylim(bottom=0)
     axes.tick_params(axis="x", rotation=40)
     axes.set_ylabel("slowdown against\nall in DRAM, %")
 
