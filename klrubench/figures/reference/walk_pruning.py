@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     import polars as pl
 
 WALKS = {
-    "klruscand:hash=sized": "as posted",
-    "klruscand:hash=sized,effects=none,filter=none": "clean, no Bloom filter",
-    "klruscand:hash=sized,effects=none": "clean, Bloom filters",
+    ("variant", "own"): "as posted",
+    ("none", "none"): "clean, no Bloom filter",
+    ("none", "own"): "clean, Bloom filters",
 }
+"""Values of `effects` and `filter`."""
 LIE = {"scattered": "scattered", "contiguous": "in one piece"}
 
 CAPTION = """
@@ -23,7 +24,12 @@ CAPTION = """
     filters of its own; PMD accessed bits prune in all three. GUPS with 0.2 touches a page and second, its hot set
     in CXL at the start and scattered or in one piece.
 """
-RUNS = [asked(tuple(WALKS), [f"gups:rate=0.2,placement=hot_on_lower,hot_pages={name}" for name in LIE])]
+RUNS = [
+    asked(
+        [f"klruscand:hash=sized,effects={effects},filter={kind}" for effects, kind in WALKS],
+        [f"gups:rate=0.2,placement=hot_on_lower,hot_pages={name}" for name in LIE],
+    )
+]
 PANELS, HEIGHT = 2, 0.72
 
 
@@ -31,9 +37,10 @@ def data(frame: pl.DataFrame) -> pl.DataFrame:
     """Slots visited, precision and recall, means over seeds."""
     import polars as pl
 
+    walks = [values_of(frame, "policy", name) for name in ("effects", "filter")]
     named = frame.with_columns(
         values_of(frame, "workload", "hot_pages").replace(LIE).alias("hot_pages"),
-        pl.col("policy").replace(WALKS).alias("walk"),
+        pl.Series("walk", [WALKS[pair] for pair in zip(*walks, strict=True)]),
         pl.Series("slots_m", [json.loads(text).get("ptescan_slots", 0) / 1e6 for text in frame["vmstat_json"]]),
     )
     return named.group_by("hot_pages", "walk", maintain_order=True).agg(
