@@ -100,7 +100,8 @@ def _make(figures: list[Figure], store: Store, workers: Workers, folder: Path | 
     computed = len(found.batch.records)
     failed = f", {len(found.failures)} failed" if found.failures else ""
     say(f"{len(runs)} runs: {len(found.cached)} cached, {computed} computed{failed}")
-    answers, broken = [], []
+    answers: list[Answer] = []
+    broken: list[str] = []
     for figure in figures:
         records = records_of(wanted[figure.name], store, found, series=bool(figure.series))
         made = _answered(figure, records, broken)

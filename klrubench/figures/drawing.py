@@ -85,7 +85,8 @@ def _draw(found: Answer, pdf: Path, png: Path, place: Venue) -> None:
 
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(settings(place))
+        chosen: Any = settings(place)
+        mpl.rcParams.update(chosen)
         sheet = Sheet(figsize=_size(found.figure, place))
         FigureCanvasAgg(sheet)
         panels = [sheet.add_subplot(1, found.figure.panels, 1 + index) for index in range(found.figure.panels)]

@@ -61,8 +61,15 @@ def asked(
 
     The bounds are not added: name `all_top` where slowdowns are drawn. `more` are the other names of `Question`.
     """
-    named = {"policy": tuple(policy), "workload": tuple(workload), "ratio": tuple(ratio)}
-    return Question(**named, seeds=seeds, duration=duration, scale=scale, **more)
+    return Question(
+        policy=tuple(policy),
+        workload=tuple(workload),
+        ratio=tuple(ratio),
+        seeds=seeds,
+        duration=duration,
+        scale=scale,
+        **more,
+    )
 
 
 @dataclass(frozen=True)

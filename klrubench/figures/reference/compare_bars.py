@@ -42,8 +42,8 @@ def data(frame: pl.DataFrame) -> pl.DataFrame:
     )
     found = found.join(worst, on="workload", maintain_order="left")
     shares = [(100 * pl.col(name) / pl.col("all_cxl_pct")).alias(to) for name, to in SHARES.items()]
-    columns = ("workload", "policy", "slowdown_pct", "half_pct", "charged_pct", "all_cxl_pct", *shares, "seeds")
-    return found.select(columns)
+    columns = ("workload", "policy", "slowdown_pct", "half_pct", "charged_pct", "all_cxl_pct")
+    return found.select(*columns, *shares, "seeds")
 
 
 def draw(axes: Any, data: pl.DataFrame) -> None:
@@ -60,12 +60,12 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
     axes.set_ylabel("slowdown, % of that\nof all in CXL")
 
 
-def _by(data: pl.DataFrame, workload: str) -> dict[str, float]:
+def _by(data: Any, workload: str) -> dict[str, float]:
     part = data.filter(data["workload"] == workload)
     return dict(zip(part["policy"], part["slowdown_pct"], strict=True))
 
 
-def _oracle_below(data: pl.DataFrame) -> tuple[bool, str]:
+def _oracle_below(data: Any) -> tuple[bool, str]:
     names = [name for name in dict.fromkeys(data["workload"]) if not name.startswith("hotset_shift")]
     worse = [
         f"{policy} on {name}"
@@ -76,13 +76,13 @@ def _oracle_below(data: pl.DataFrame) -> tuple[bool, str]:
     return not worse, "below it: " + ", ".join(worse)
 
 
-def _uniform(data: pl.DataFrame) -> tuple[bool, str]:
+def _uniform(data: Any) -> tuple[bool, str]:
     values = _by(data, "uniform")
     best = min(values, key=lambda name: values[name])
     return values["first_touch"] <= values[best] + 1, f"{best} {values[best]:.1f} %"
 
 
-def _klruscand_idle(data: pl.DataFrame) -> tuple[bool, str]:
+def _klruscand_idle(data: Any) -> tuple[bool, str]:
     values = _by(data, "kv:idle=60")
     words = f"klruscand {values['klruscand:hash=sized']:.1f} %, no migration {values['first_touch']:.1f} %"
     return values["klruscand:hash=sized"] < values["first_touch"] - 1, words

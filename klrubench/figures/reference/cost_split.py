@@ -63,26 +63,26 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
     axes.set_ylabel("CPU time, s")
 
 
-def _seconds(data: pl.DataFrame, policy: str, *parts: str) -> float:
+def _seconds(data: Any, policy: str, *parts: str) -> float:
     return float(data.filter((data["policy"] == policy) & data["part"].is_in(parts))["cpu_s"].sum())
 
 
-def _in_the_fault(data: pl.DataFrame) -> tuple[bool, str]:
+def _in_the_fault(data: Any) -> tuple[bool, str]:
     fault, other = (_seconds(data, name, "fault") for name in ("numa_balancing", "klruscand"))
     return fault > 0 and other == 0, f"{fault:.1f} s against {other:.1f} s"
 
 
-def _posted(data: pl.DataFrame) -> tuple[bool, str]:
+def _posted(data: Any) -> tuple[bool, str]:
     fault, scan = _seconds(data, "numa_balancing", "fault"), _seconds(data, "kmmscand", "scan", "promote")
     return fault > scan, f"{fault:.1f} s against {scan:.1f} s"
 
 
-def _lists(data: pl.DataFrame) -> tuple[bool, str]:
+def _lists(data: Any) -> tuple[bool, str]:
     posted, sized = (_seconds(data, name, "scan") for name in ("klruscand", "klruscand:hash=sized"))
     return posted > 2 * sized, f"{posted:.1f} s against {sized:.1f} s"
 
 
-def _whole(data: pl.DataFrame) -> tuple[bool, str]:
+def _whole(data: Any) -> tuple[bool, str]:
     rest = float(data.filter(data["part"] == "other")["cpu_s"].sum())
     return rest == 0, f"{rest:.2f} s unnamed"
 

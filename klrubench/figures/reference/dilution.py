@@ -72,13 +72,13 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
     axes.set_ylabel("touches served by DRAM, %")
 
 
-def _ordered(data: pl.DataFrame) -> tuple[bool, str]:
+def _ordered(data: Any) -> tuple[bool, str]:
     by = {unit: data.filter(data["unit"] == unit).sort("dram_pct")["hit_pct"].to_list() for unit in EXACT}
     triples = list(zip(by["records"], by["4 KiB"], by["2 MiB"], strict=True))
     return all(a > b > c for a, b, c in triples), str([[round(v) for v in each] for each in triples])
 
 
-def _as_computed(data: pl.DataFrame) -> tuple[bool, str]:
+def _as_computed(data: Any) -> tuple[bool, str]:
     """The simulated memory holds 33 million records: up to 10 points more on small parts than a million."""
     off = data["hit_pct"] - data["computed_pct"]
     return off.min() >= -3 and off.max() <= 10, f"{off.min():+.1f} to {off.max():+.1f} points off"

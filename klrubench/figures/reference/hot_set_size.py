@@ -83,18 +83,18 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
     axes.set_ylabel("touches served by DRAM, %")
 
 
-def _matches(data: pl.DataFrame) -> tuple[bool, str]:
+def _matches(data: Any) -> tuple[bool, str]:
     oracle = data.filter(data["policy"] == "oracle_static")
     off = (oracle["hit_pct"] - oracle["closed_form_pct"] - oracle["luck_pct"]).abs().max()
     return off <= 1.0, f"{off:.2f} points off at most"
 
 
-def _below(data: pl.DataFrame) -> tuple[bool, str]:
+def _below(data: Any) -> tuple[bool, str]:
     over = data.filter(data["hit_pct"] > data["closed_form_pct"] + data["luck_pct"] + 1)
     return not over.height, ", ".join(f"{p} at {h:g} %" for p, h in over.select("policy", "hot_pct").iter_rows())
 
 
-def _falls(data: pl.DataFrame) -> bool:
+def _falls(data: Any) -> bool:
     mine = data.filter(data["policy"] == "klruscand:hash=sized").sort("hot_pct")["hit_pct"].to_list()
     return mine[-1] < mine[0]
 

@@ -50,19 +50,19 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
     axes[0].set_ylabel("slowdown against\nall in DRAM, %")
 
 
-def _line(data: pl.DataFrame, workload: str, column: str) -> dict[float, float]:
+def _line(data: Any, workload: str, column: str) -> dict[float, float]:
     part = data.filter(data["workload"] == workload)
     return dict(zip(part["interval_ms"], part[column], strict=True))
 
 
-def _beyond_window(data: pl.DataFrame) -> tuple[bool, str]:
+def _beyond_window(data: Any) -> tuple[bool, str]:
     """Two sightings within 5 s cannot happen with passes 8 s apart."""
     values = _line(data, "gups:rate=2", "slowdown_pct")
     best = min(values.values())
     return values[8000] > best + 3, f"{values[8000]:.1f} % at 8 s, {best:.1f} % at best"
 
 
-def _inside(data: pl.DataFrame) -> tuple[bool, str]:
+def _inside(data: Any) -> tuple[bool, str]:
     best = {}
     for name in dict.fromkeys(data["workload"]):
         values = _line(data, name, "charged_pct")

@@ -55,12 +55,12 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
     axes[0].set_ylabel("batch, Ki frames")
 
 
-def _batch_flat(data: pl.DataFrame) -> tuple[bool, str]:
+def _batch_flat(data: Any) -> tuple[bool, str]:
     spans = [part["slowdown_pct"].max() - part["slowdown_pct"].min() for _, part in data.group_by("interval_ms")]
     return max(spans) < 1, f"it spans {max(spans):.1f} points"
 
 
-def _cpu_falls(data: pl.DataFrame) -> tuple[bool, str]:
+def _cpu_falls(data: Any) -> tuple[bool, str]:
     values = data.sort("interval_ms").group_by("interval_ms", maintain_order=True).mean()["cpu_pct"].to_list()
     return values[0] >= values[-1], " to ".join(f"{value:.0f} %" for value in (values[0], values[-1]))
 

@@ -40,7 +40,7 @@ def data(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def draw(axes: Any, data: pl.DataFrame) -> None:
+def draw(axes: Any, data: Any) -> None:
     """Grouped bars."""
     bars(axes, data, "setting", "slowdown_pct", "policy", half="half_pct")
     axes.set_ylabel("slowdown against\nall in DRAM, %")
@@ -52,17 +52,17 @@ def TABLE(data: pl.DataFrame) -> pl.DataFrame:
     return data.drop("setting")
 
 
-def _value(data: pl.DataFrame, program: str, pages: str, policy: str) -> float:
+def _value(data: Any, program: str, pages: str, policy: str) -> float:
     part = data.filter((data["program"] == program) & (data["pages"] == pages) & (data["policy"] == policy))
     return float(part["slowdown_pct"][0])
 
 
-def _diluted(data: pl.DataFrame) -> tuple[bool, str]:
+def _diluted(data: Any) -> tuple[bool, str]:
     small, large = (_value(data, "kv", size, "oracle_static") for size in ("4 KiB", "2 MiB"))
     return large > small + 1, f"{large:.1f} % on 2 MiB, {small:.1f} % on 4 KiB"
 
 
-def _wins_on_thp(data: pl.DataFrame) -> tuple[bool, str]:
+def _wins_on_thp(data: Any) -> tuple[bool, str]:
     scan, fault = (_value(data, "GUPS, contiguous", "2 MiB", name) for name in ("klruscand", "numa_balancing"))
     return scan <= fault + 1, f"{scan:.1f} against {fault:.1f} %"
 

@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     import polars as pl
 
 POSTED = {
-    "rfc-v1": ("RFC v1", (-8, -12)),
-    "rfc-v2": ("RFC v2", (0, -12)),
-    "pghot-v1": ("pghot v1", (0, 13)),
-    "pghot-v3": ("pghot v3", (-10, -12)),
+    "rfc-v1": ("RFC v1", (-6, -3)),
+    "rfc-v2": ("RFC v2", (-6, -3)),
+    "pghot-v1": ("pghot v1", (6, -5)),
+    "pghot-v3": ("pghot v3", (-6, -3)),
 }
 INTERVALS_MS = (100, 500, 1000, 2000, 4000)
 THRESHOLDS = (1, 2, 3)
 
 CAPTION = """
     What was posted (stars), among klruscand with pghot v2, a sized hash and other intervals and thresholds (small
-    marks, joined by threshold; the large one: 2000 ms): slowdown against all memory in DRAM on kv, over CPU time of
+    marks, joined by threshold; the filled one: 2000 ms): slowdown against all memory in DRAM on kv, over CPU time of
     kernel threads. Lower left is better. The posted ones differ in their version of pghot too: RFC v1 4000 ms, RFC
     v2 2000 ms, pghot v1 100 ms, pghot v3 500 ms.
 """
@@ -64,13 +64,13 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
         axes.plot(part["cpu_pct"], part["slowdown_pct"], color=how.colour, marker=how.marker, linestyle=how.dashes,
                   markerfacecolor="white", label=f"{threshold} sighting{'s' if threshold > 1 else ''}")  # fmt: skip
         there = part.filter(pl.col("interval_ms") == 2000)
-        axes.plot(there["cpu_pct"], there["slowdown_pct"], color=how.colour, marker=how.marker, markersize=7)
+        axes.plot(there["cpu_pct"], there["slowdown_pct"], color=how.colour, marker=how.marker, markersize=4.5)
     points = data.filter(pl.col("kind") == "posted")
     axes.plot(points["cpu_pct"], points["slowdown_pct"], "*", color="black", markersize=9, label="as posted", zorder=5)
     for one in points.iter_rows(named=True):
         words, shift = POSTED[one["preset"]]
         axes.annotate(words, (one["cpu_pct"], one["slowdown_pct"]), xytext=shift, textcoords="offset points",
-                      fontsize=axes.xaxis.label.get_size() * 0.85)  # fmt: skip
+                      ha="left" if shift[0] > 0 else "right", fontsize=axes.xaxis.label.get_size() * 0.85)  # fmt: skip
     still = data.filter(pl.col("kind") == "still")["slowdown_pct"][0]
     axes.axhline(still, color=GREY, linestyle=(0, (2, 2)), linewidth=0.9)
     axes.annotate("no migration", (0.99, still), xycoords=("axes fraction", "data"), xytext=(0, 2), ha="right",
@@ -80,16 +80,16 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
     axes.set_ylabel("slowdown against\nall in DRAM, %")
 
 
-def _posted(data: pl.DataFrame, preset: str) -> dict[str, Any]:
+def _posted(data: Any, preset: str) -> dict[str, Any]:
     return data.filter((data["kind"] == "posted") & (data["preset"] == preset)).row(0, named=True)
 
 
-def _not_best(data: pl.DataFrame) -> tuple[bool, str]:
+def _not_best(data: Any) -> tuple[bool, str]:
     best, mine = float(data["slowdown_pct"].min()), _posted(data, "rfc-v2")["slowdown_pct"]
     return mine > best + 1, f"RFC v2 {mine:.1f} %, the best {best:.1f} %"
 
 
-def _selective(data: pl.DataFrame) -> tuple[bool, str]:
+def _selective(data: Any) -> tuple[bool, str]:
     v1, v2 = (_posted(data, name)["slowdown_pct"] for name in ("rfc-v1", "rfc-v2"))
     return v2 < v1, f"{v2:.1f} % against {v1:.1f} %"
 

@@ -56,13 +56,13 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
     axes.set_ylabel("klruscand's interval, ms")
 
 
-def _saturated(data: pl.DataFrame) -> tuple[bool, str]:
+def _saturated(data: Any) -> tuple[bool, str]:
     fast = data.filter(data["rate"] >= 10)
     best = fast.row(int(fast["saved_points"].arg_max() or 0), named=True)
     return best["saved_points"] < 5, f"{best['saved_points']:.1f} at rate {best['rate']:g}, {best['interval_ms']:g} ms"
 
 
-def _slow_enough(data: pl.DataFrame) -> tuple[bool, str]:
+def _slow_enough(data: Any) -> tuple[bool, str]:
     cell = data.filter((data["rate"] == 2) & (data["interval_ms"] == 2000))["saved_points"][0]
     return cell > 0, f"{cell:.1f} points"
 

@@ -71,18 +71,18 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
     axes.set_ylabel("DRAM, % of the footprint")
 
 
-def _saturated(data: pl.DataFrame) -> tuple[bool, str]:
+def _saturated(data: Any) -> tuple[bool, str]:
     fast = data.filter(data["rate"] >= 20)
     gains = fast["first_touch_pct"] - fast["klruscand_pct"]
     return gains.max() < 5, f"klruscand saves {gains.max():.1f} points of {word_for('first_touch')}"
 
 
-def _nothing_at_stake(data: pl.DataFrame) -> tuple[bool, str]:
+def _nothing_at_stake(data: Any) -> tuple[bool, str]:
     most = data.filter(data["rate"] <= 0.1)["saved_points"].max()
     return most < 2, f"{most:.1f} points"
 
 
-def _ahead(data: pl.DataFrame) -> tuple[bool, str]:
+def _ahead(data: Any) -> tuple[bool, str]:
     cell = data.filter((data["rate"] == 2) & (data["dram_pct"] == 33)).row(0, named=True)
     return cell["winner"] in ("klruscand", SIZED), f"{cell['winner']}"
 

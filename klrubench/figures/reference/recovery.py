@@ -51,7 +51,7 @@ def TABLE(data: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame([{"policy": name, **_levels(data, name)} for name in dict.fromkeys(data["policy"])])
 
 
-def _levels(data: pl.DataFrame, policy: str) -> dict[str, float]:
+def _levels(data: Any, policy: str) -> dict[str, float]:
     part = data.filter(data["policy"] == policy).sort("work_s")
     middle = SHIFT * (part["work_s"][-1] + BIN_S / 2)
     before = part.filter(part["work_s"] < middle)["hit_pct"][-3:].mean()
@@ -59,7 +59,7 @@ def _levels(data: pl.DataFrame, policy: str) -> dict[str, float]:
     return {"before_pct": before, "at_shift_pct": at, "end_pct": part["hit_pct"][-3:].mean()}
 
 
-def draw(axes: Any, data: pl.DataFrame) -> None:
+def draw(axes: Any, data: Any) -> None:
     """Lines, and the moment of the shift."""
     lines(axes, data, "work_s", "hit_pct", "policy", marks=False)
     band(axes, [SHIFT * (data["work_s"].max() + BIN_S / 2)], "hot set\nmoves")
@@ -68,18 +68,18 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
     axes.set_ylabel("touches served by DRAM, %")
 
 
-def _dips(data: pl.DataFrame) -> tuple[bool, str]:
+def _dips(data: Any) -> tuple[bool, str]:
     level = _levels(data, "klruscand:hash=sized")
     return level["at_shift_pct"] < level["before_pct"] - 5, f"{level['before_pct']:.0f} to {level['at_shift_pct']:.0f}"
 
 
-def _recovers(data: pl.DataFrame) -> tuple[bool, str]:
+def _recovers(data: Any) -> tuple[bool, str]:
     level = _levels(data, "klruscand:hash=sized")
     half = (level["before_pct"] + level["at_shift_pct"]) / 2
     return level["end_pct"] > half, f"{level['at_shift_pct']:.0f} at the shift, {level['end_pct']:.0f} at the end"
 
 
-def _flat(data: pl.DataFrame) -> tuple[bool, str]:
+def _flat(data: Any) -> tuple[bool, str]:
     part = data.filter(data["policy"] == "first_touch")["hit_pct"]
     return part.max() - part.min() < 5, f"it spans {part.max() - part.min():.1f} points"
 

@@ -41,17 +41,17 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
     axes.set_ylabel("slowdown against\nall in DRAM, %")
 
 
-def _spread(data: pl.DataFrame, workload: str) -> dict[str, float]:
+def _spread(data: Any, workload: str) -> dict[str, float]:
     part = data.filter(data["workload"] == workload)
     return dict(zip(part["effect"], part["slowdown_pct"], strict=True))
 
 
-def _matters(data: pl.DataFrame) -> tuple[bool, str]:
+def _matters(data: Any) -> tuple[bool, str]:
     gaps = {name: abs(_spread(data, name)["as posted"] - _spread(data, name)["clean"]) for name in WORKLOADS}
     return max(gaps.values()) > 1, ", ".join(f"{name} {gap:.1f} points apart" for name, gap in gaps.items())
 
 
-def _small(data: pl.DataFrame) -> tuple[bool, str]:
+def _small(data: Any) -> tuple[bool, str]:
     """One bookkeeping slip at the end of a batch concerns a few tables of a pass."""
     off = {name: abs(_spread(data, name)["resume"] - _spread(data, name)["clean"]) for name in WORKLOADS}
     return max(off.values()) < 1, ", ".join(f"{name} {gap:.1f} points" for name, gap in off.items())

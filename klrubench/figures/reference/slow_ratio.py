@@ -43,11 +43,11 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
     axes.set_ylim(bottom=0)
 
 
-def _line(data: pl.DataFrame, policy: str) -> list[float]:
+def _line(data: Any, policy: str) -> list[float]:
     return [float(each) for each in data.filter(data["policy"] == policy).sort("slow_pct")["slowdown_pct"]]
 
 
-def _rises(data: pl.DataFrame) -> tuple[bool, str]:
+def _rises(data: Any) -> tuple[bool, str]:
     falls = []
     for policy in ("first_touch", "oracle_static"):
         values = _line(data, policy)
@@ -55,7 +55,7 @@ def _rises(data: pl.DataFrame) -> tuple[bool, str]:
     return not falls, f"{', '.join(dict.fromkeys(falls))} falls somewhere"
 
 
-def _crosses(data: pl.DataFrame) -> tuple[bool, str]:
+def _crosses(data: Any) -> tuple[bool, str]:
     still, moved = _line(data, "first_touch")[-1], _line(data, "numa_balancing")[-1]
     return moved > still, f"{moved:.1f} against {still:.1f} % with 90 % in CXL"
 

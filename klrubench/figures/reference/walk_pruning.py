@@ -63,23 +63,23 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
         panel.set_xlabel("hot pages")
 
 
-def _value(data: pl.DataFrame, hot_pages: str, walk: str, column: str) -> float:
+def _value(data: Any, hot_pages: str, walk: str, column: str) -> float:
     return float(data.filter((data["hot_pages"] == hot_pages) & (data["walk"] == walk))[column][0])
 
 
-def _saved(data: pl.DataFrame, hot_pages: str) -> float:
+def _saved(data: Any, hot_pages: str) -> float:
     with_, without = (
         _value(data, hot_pages, f"clean, {name}", "slots_m") for name in ("Bloom filters", "no Bloom filter")
     )
     return 100 * (1 - with_ / without)
 
 
-def _clustered(data: pl.DataFrame) -> tuple[bool, str]:
+def _clustered(data: Any) -> tuple[bool, str]:
     one, many = _saved(data, "in one piece"), _saved(data, "scattered")
     return one > many, f"{one:.0f} % saved in one piece, {many:.0f} % scattered"
 
 
-def _fewer(data: pl.DataFrame) -> tuple[bool, str]:
+def _fewer(data: Any) -> tuple[bool, str]:
     saved = _saved(data, "in one piece")
     return saved > 30, f"{saved:.0f} %"
 
