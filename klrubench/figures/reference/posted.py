@@ -96,5 +96,8 @@ def _selective(data: Any) -> tuple[bool, str]:
 
 EXPECT = [
     expect("What RFC v2 posted is not the best: another setting is more than a point below it.", _not_best),
-    expect("Two sightings (RFC v2) beat one (RFC v1).", _selective),
+    expect(
+        "Waiting for a second sighting (RFC v2) beats promoting at the first, as RFC v1's pghot in fact does.",
+        _selective,
+    ),
 ]
