@@ -47,7 +47,12 @@ def _record(run: Any) -> dict[str, Any]:
         "metrics": metrics,
         "cpu": {"klruscand": 20 * draw, "kpromoted": 5 * draw, "kswapd": 5 * draw, "hint faults": draw, "mine": draw},
         "vmstat": {"ptescan_slots": int(1e6 * draw)},
-        "series": {"t_s": list(range(steps)), "misses": counts, "hits_top": [hit * each for each in counts]},
+        "series": {
+            "t_s": list(range(steps)),
+            "misses": counts,
+            "hits_top": [hit * each for each in counts],
+            "nr_top_pages": [2.8e6] * steps,
+        },
     }
     return {"id": run.run_id, "spec": spec, "result": result, "manifest": {}}
 

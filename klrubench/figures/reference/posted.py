@@ -21,9 +21,9 @@ THRESHOLDS = (1, 2, 3)
 
 CAPTION = """
     What was posted (stars), among klruscand with pghot v2, a sized hash and other intervals and thresholds (small
-    marks, joined by threshold; the filled one: 2000 ms): slowdown against all memory in DRAM on kv, over CPU time of
-    kernel threads. Lower left is better. The posted ones differ in their version of pghot too: RFC v1 4000 ms, RFC
-    v2 2000 ms, pghot v1 100 ms, pghot v3 500 ms.
+    marks, joined by threshold; the filled one: 2000 ms): slowdown against all memory in DRAM on kv, over CPU time
+    of kernel threads. Lower left is better. The posted ones differ in their version of pghot too: RFC v1 4000 ms,
+    RFC v2 2000 ms, pghot v1 100 ms, pghot v3 500 ms.
 """
 _AROUND = [f"klruscand:hash=sized,interval_ms={each},threshold={k}" for k in THRESHOLDS for each in INTERVALS_MS]
 RUNS = [asked(["all_top", "first_touch", *_AROUND, *(f"klruscand:preset={name}" for name in POSTED)], ["kv"])]
