@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from klrubench import cli
 from klrubench.errors import KlrubenchError, UnknownNameError, UsageError
 from klrubench.figures.captions import caption, judged
 from klrubench.figures.drawing import Answer, answer, need_matplotlib, write
@@ -259,6 +260,52 @@ def test_an_error_in_data_names_the_figure(study: Path) -> None:
         answer(figure, [_record(run) for run in runs_of(figure.questions())])
     with pytest.raises(KlrubenchError, match="none of its runs is stored"):
         answer(figure, [])
+
+
+@pytest.fixture
+def stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run is there; the ids of none exist in a store on disk."""
+    from klrubench.study import gather
+    from klrubench.study.executor import Batch
+
+    def there(runs: list[Any], *_: Any) -> gather.Gathered:
+        return gather.Gathered(
+            {run.run_id: _record(run) for run in runs}, frozenset(run.run_id for run in runs), Batch()
+        )
+
+    monkeypatch.setattr(gather, "gather", there)
+
+
+def test_the_command_draws_and_says_what_did_not_come_out(
+    study: Path, stored: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (study / "figures" / "mine.py").write_text(MINE)
+    (study / "figures" / "wrong.py").write_text(MINE.replace("] > data", "] < data").replace("Two", "One"))
+    both = ["figures", "--only", "mine", "--only", "wrong"]
+    assert cli.run([*both, "--venue", "ieee"]) == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines() == ["results/figures/mine.pdf", "results/figures/wrong.pdf"]
+    assert "wrong: did not come out: One is more than one." in told.err
+    assert "EXPECTED, BUT DID NOT COME OUT: One" in (study / "results" / "figures" / "wrong.txt").read_text()
+    assert cli.run([*both, "--check"]) == 1
+    told = capsys.readouterr()
+    assert told.out == "wrong: did not come out: One is more than one.\n"
+    assert "1 of 2 expectations did not come out" in told.err
+    assert cli.run([*both[:3], "--check"]) == 0
+    assert capsys.readouterr().out == "1 of 1 expectations came out\n"
+
+
+def test_one_broken_figure_does_not_keep_the_others_from_being_drawn(
+    study: Path, stored: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (study / "figures" / "mine.py").write_text(MINE)
+    (study / "figures" / "broken.py").write_text(MINE.replace("import polars as pl", "raise KeyError('hot')"))
+    assert cli.run(["figures", "--only", "broken", "--only", "mine"]) == 1
+    told = capsys.readouterr()
+    assert told.out == "results/figures/mine.pdf\n"
+    assert "figure broken: data(): KeyError: 'hot'" in told.err and "not made: broken" in told.err
+    assert cli.run(["figures", "--list", "--only", "mine"]) == 0
+    assert capsys.readouterr().out.split() == ["mine", "5", "of", "5", "runs", "missing", "Mine."]
 
 
 def test_a_name_that_is_no_figure() -> None:

@@ -152,6 +152,6 @@ def _verdict(answers: list[Answer], broken: list[str], checking: bool) -> None:
     verdicts = [each for made in answers for each in made.verdicts]
     missed = sum(not each.good for each in verdicts)
     if checking and missed:
-        raise KlrubenchError(f"{missed} of {len(verdicts)} expectations of {len(answers)} figures did not come out")
+        raise KlrubenchError(f"{missed} of {len(verdicts)} expectations did not come out")
     if checking:
-        emit(f"all {len(verdicts)} expectations of {len(answers)} figures came out")
+        emit(f"{len(verdicts)} of {len(verdicts)} expectations came out")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from klrubench.figures.finding import Figure
 
-_LISTED = 4
+_LISTED = 7
 
 
 class Verdict(NamedTuple):
@@ -42,7 +42,7 @@ def caption(figure: Figure, runs: pl.DataFrame, verdicts: Sequence[Verdict]) -> 
 def what_was_run(runs: pl.DataFrame) -> str:
     """Policies, workloads, machine, memory, scale, work and seeds of some runs, in a sentence."""
     words = [
-        f"Runs: {_few(runs['policy'].to_list(), 'policies')}",
+        f"Runs: {_few(runs['policy'].to_list(), 'settings of ' + _names(runs['policy_name'].to_list()))}",
         f"on {_few(runs['workload'].to_list(), 'settings of ' + _names(runs['workload_name'].to_list()))}",
         f"machine {_few(runs['machine_text'].to_list(), 'machines')}",
     ]

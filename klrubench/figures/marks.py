@@ -107,7 +107,7 @@ def bars(
             facecolor=how.colour if not how.hatch else "white",
             edgecolor=how.colour,
             hatch=how.hatch,
-            linewidth=0.7,
+            linewidth=[0.7 if height else 0.0 for height in heights],
             label=(words or {}).get(str(kind)) or word_for(str(kind)),
         )
         if half:

@@ -66,7 +66,7 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
         half="half_pct",
         words={"4 KiB": "4 KiB pages", "2 MiB": "2 MiB pages"},
     )
-    axes.plot(data["dram_pct"], data["computed_pct"], "x", color="#666666", label="computed, a million records")
+    axes.plot(data["dram_pct"], data["computed_pct"], "x", color="#666666", label="computed, 1 M records")
     axes.set_ylim(0, 105)
     axes.set_xlabel("hottest part of memory in DRAM, %")
     axes.set_ylabel("touches served by DRAM, %")
