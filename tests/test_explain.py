@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import shlex
 from pathlib import Path
@@ -107,7 +108,7 @@ def test_what_is_tried_next_can_be_typed(tmp_path: Path) -> None:
         for item in explain(spec(policy), Store(tmp_path))["tries"]:
             words = shlex.split(item["command"])
             assert words[:2] == ["klrubench", "compare"]
-            for option, value in zip(words, words[1:], strict=False):
+            for option, value in itertools.pairwise(words):
                 if option == "-p":
                     policy_part(value)
             done = CliRunner().invoke(app, [*words[1:], "--dry-run", "--results", str(tmp_path)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from klrubench.report.methods import methods_text
 from klrubench.report.text import fixed, missing, share
 from klrubench.study.again import command_of
 from klrubench.study.facts import facts
-from klrubench.study.overview import BASELINE, comparisons, runs_of, slowdowns, sweeps
+from klrubench.study.overview import comparisons, runs_of, slowdowns, sweeps
+from klrubench.study.scores import BASELINE
 from klrubench.study.sources import of_runs, sources
 from klrubench.study.store import Store
 from klrubench.study.table import ratio_text
@@ -258,7 +260,7 @@ def _time_lines(series: Mapping[str, Sequence[float]], points: int) -> tuple[lis
         return [], [[] for _ in LINES]
     n = min(points, len(times) - 1)
     edges = [k * (len(times) - 1) // n for k in range(n + 1)]
-    pairs = [(a, b) for a, b in zip(edges, edges[1:], strict=False) if times[b] > times[a]]
+    pairs = [(a, b) for a, b in itertools.pairwise(edges) if times[b] > times[a]]
     hits = list(_ratio(series, "hits_top", "misses", pairs, 100.0))
     moved = [
         list(_ratio(series, name, "t_s", pairs, 1 / _MIB_PAGES)) for name in ("pgpromote_success", "pgdemote_kswapd")
