@@ -41,11 +41,10 @@ def caption(figure: Figure, runs: pl.DataFrame, verdicts: Sequence[Verdict]) -> 
 
 def what_was_run(runs: pl.DataFrame) -> str:
     """Policies, workloads, machine, memory, scale, work and seeds of some runs, in a sentence."""
-    words = [
-        f"Runs: {_few(runs['policy'].to_list(), 'settings of ' + _names(runs['policy_name'].to_list()))}",
-        f"on {_few(runs['workload'].to_list(), 'settings of ' + _names(runs['workload_name'].to_list()))}",
-        f"machine {_few(runs['machine_text'].to_list(), 'machines')}",
-    ]
+    policies = _few(runs["policy"].to_list(), "settings of " + _names(runs["policy_name"].to_list()))
+    workloads = _few(runs["workload"].to_list(), "settings of " + _names(runs["workload_name"].to_list()))
+    machines = _few(runs["machine_text"].to_list(), "machines")
+    words = [f"Runs: {policies} on {workloads}", f"machine {machines}"]
     ratios = [ratio for ratio in dict.fromkeys(runs["ratio"]) if ratio]
     if ratios:
         words.append(f"DRAM:CXL {_few(ratios, 'ratios')}")

@@ -26,7 +26,10 @@ SHARES = {"slowdown_pct": "share_pct", "half_pct": "share_half_pct"}
 CAPTION = """
     Slowdown against all memory in DRAM, in per cent of the slowdown of all memory in CXL (in brackets, whole run),
     by workload: the bounds (all in CXL: the line; no migration; the static oracle with free moves) beside the
-    policies, kernel threads on spare cores. Lower is better.
+    policies, kernel threads on spare cores. Lower is better. kv: Zipf over records, 2 touches a page and second;
+    idle=60: 60 % of pages are never touched; gups: 90 % of updates on a hot set of a fifth, 22 touches a page and
+    second, rate=2: 2 of them; hotset_shift: as that, but a quarter of the hot set moves half-way; uniform: nothing
+    is hot.
 """
 RUNS = [asked(["all_top", *POLICIES], WORKLOADS)]
 WIDTH, HEIGHT = "page", 0.34

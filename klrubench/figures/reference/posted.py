@@ -46,12 +46,11 @@ def data(frame: pl.DataFrame) -> pl.DataFrame:
 def _kind(found: pl.DataFrame) -> pl.Series:
     import polars as pl
 
-    own = pl.Series("kind", ["around"] * found.height)
-    marks = [
-        "still" if name == "first_touch" else "posted" if "preset=" in label or label == "klruscand" else word
-        for name, label, word in zip(found["policy_name"], found["policy"], own, strict=True)
+    posted = {"klruscand", *(f"klruscand:preset={name}" for name in POSTED)}
+    kinds = [
+        "posted" if label in posted else "still" if label == "first_touch" else "around" for label in found["policy"]
     ]
-    return pl.Series("kind", marks)
+    return pl.Series("kind", kinds)
 
 
 def draw(axes: Any, data: pl.DataFrame) -> None:
