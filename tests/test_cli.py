@@ -75,7 +75,8 @@ def test_examples_parse_and_no_shell_eats_them(name: str, capsys: pytest.Capture
     assert found
     group: Any = typer.main.get_command(cli.app)
     for line in found:
-        assert not re.search(r"[*?\[\]{}$!&;|<>()~`\"'\\#^]", line), line
+        bare = re.sub(r'"[\w.<=]+"', "", line)  # a comparison has to be quoted, and is
+        assert not re.search(r"[*?\[\]{}$!&;|<>()~`\"'\\#^]", bare), line
         words = shlex.split(line)
         assert words[:2] == ["klrubench", name]
         with group.commands[name].make_context(name, words[2:]) as context:

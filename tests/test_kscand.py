@@ -118,7 +118,7 @@ def test_a_pass_in_parts_visits_each_page_of_the_address_space_once_in_order(
 ) -> None:
     """However small the budget; other address spaces keep their bits."""
     mm = random_mm(np.random.default_rng(seed), vmas, 1.0)
-    mm.pte[:] |= 1
+    mm.pte[mm.pte & NODE_MASK == 0] |= 1
     mm.folio[:] |= 1
     before, owner = mm.pte.copy(), np.full(len(mm.pte), -1)
     for start, end, memcg, *_ in mm.vma.tolist():
