@@ -209,10 +209,12 @@ def _unseen(facts: Mapping[str, Any]) -> list[str]:
         )
     if params.get("trylock_miss"):
         texts.append(f"each try-lock of the walk misses with probability {params['trylock_miss']:g} (as asked)")
-    lost = [
-        (name, result["vmstat"].get(name)) for name in ("pghot_heap_full", "kpromoted_dropped", "kmigrated_dropped")
-    ]
-    texts += [f"{name} {count(value)}" for name, value in lost if value]
+    lost = {
+        "pghot_heap_full": "hot pages turned away by a full heap",
+        "kpromoted_dropped": "records dropped by kpromoted",
+        "kmigrated_dropped": "records dropped by kmigrated",
+    }
+    texts += [f"{count(result['vmstat'][name])} {words}" for name, words in lost.items() if result["vmstat"].get(name)]
     if _moves(facts):
         texts.append(f"{share(result['metrics']['young_share'])} % of the pages are young within 2 s")
     return texts

@@ -202,7 +202,8 @@ def _changes(
         yield "nearly all pages are young within 2 s: a shorter interval", {"interval_ms": interval / 4}, {}
     if (metrics.get("precision") or 1.0) < 0.6 and params.get("threshold"):
         yield "choose more strictly: one sighting more", {"threshold": params["threshold"] + 1}, {}
-    if (facts["pages"].get("stayed") or 0) > 0.1 and interval and not busy:
+    slow_hands = bound.get("kpromoted", 0) >= BOUND or bound.get("heap full", 0) >= BOUND
+    if (facts["pages"].get("stayed") or 0) > 0.1 and interval and not busy and not slow_hands:
         yield "look twice as often", {"interval_ms": interval / 2}, {}
 
 
