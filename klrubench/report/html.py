@@ -14,7 +14,8 @@ from klrubench.report.methods import methods_text
 from klrubench.report.text import fixed, missing, share
 from klrubench.study.again import command_of
 from klrubench.study.facts import facts
-from klrubench.study.overview import BASELINE, comparisons, runs_of, slowdowns, sweeps
+from klrubench.study.overview import comparisons, runs_of, slowdowns, sweeps
+from klrubench.study.scores import BASELINE
 from klrubench.study.sources import of_runs, sources
 from klrubench.study.store import Store
 from klrubench.study.table import ratio_text

@@ -91,8 +91,9 @@ def _plugin(kind: str, name: str) -> Iterator[Source]:
         made = (plugins.find_policy if kind == "policy" else plugins.find_workload)(name)
         about = " ".join((made.__doc__ or "").partition("\n\n")[0].split()).rstrip(".")
         yield Source(kind, name, about, str(getattr(made, "source", "") or ""))
-        if getattr(made, "calibration", ""):
-            yield Source(kind, name, "calibration", str(made.calibration))
+        calibration = str(getattr(made, "calibration", "") or "")
+        if calibration:
+            yield Source(kind, name, "calibration", calibration)
 
 
 def _machine(name: str) -> Iterator[Source]:
