@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,7 @@ def test_what_is_tried_next_can_be_typed(tmp_path: Path) -> None:
         for item in explain(spec(policy), Store(tmp_path))["tries"]:
             words = shlex.split(item["command"])
             assert words[:2] == ["klrubench", "compare"]
-            for option, value in zip(words, words[1:], strict=False):
+            for option, value in pairwise(words):
                 if option == "-p":
                     policy_part(value)
             if words[-1] == "--robust":

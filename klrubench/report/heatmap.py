@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ def _narrowed(part: Any, room: int) -> list[list[float]]:
     columns = part.shape[1]
     n = min(room, columns)
     edges = [k * columns // n for k in range(n + 1)]
-    return [[float(row[a:b].mean()) for a, b in zip(edges, edges[1:], strict=False)] for row in part]
+    return [[float(row[a:b].mean()) for a, b in pairwise(edges)] for row in part]
 
 
 def _key(shades: str, steps: Sequence[str]) -> str:
