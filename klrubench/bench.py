@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -169,26 +169,34 @@ def walk(size: int = 24) -> list[Row]:
     return rows
 
 
-def policy_costs() -> list[Row]:
-    """CPU time of a kv run (stream made and served, bounds of the default suite) over that of first_touch."""
+def policy_costs(policies: Sequence[str] = POLICIES, limit: float = 2.0) -> list[Row]:
+    """CPU time of a kv run (stream made and served, bounds of the default suite) over that of first_touch.
+
+    Args:
+        policies: `NAME[:k=v,...]`.
+        limit: what none of them may cost.
+    """
     from klrubench.machine import load_machine
+    from klrubench.params import parse_spec
     from klrubench.simulate import simulate
     from klrubench.simulate.feed import forget_feeds
     from klrubench.study.plugins import find_policy, find_workload
 
     machine, workload = load_machine("cxl-asic"), find_workload("kv")()
+    chosen = [(text, find_policy(name)(**values)) for text in policies for name, values in (parse_spec(text),)]
 
-    def run(name: str) -> float:
+    def run(policy: Any) -> float:
         def once() -> None:
             forget_feeds()
-            simulate(machine, workload, find_policy(name)(), 1, duration_s=120, fold=32)
+            simulate(machine, workload, policy, 1, duration_s=120, fold=32)
 
         return best(once, 2)
 
-    base = run("first_touch")
+    base = run(find_policy("first_touch")())
     rows = [_row("first_touch on kv, 6.3e7 touches", "1/32", base, "s")]
     return rows + [
-        _row(f"{name} / first_touch on kv", "1/32", run(name) / base, "x", 1.3, 2.0, lower=True) for name in POLICIES
+        _row(f"{text} / first_touch on kv", "1/32", run(policy) / base, "x", 1.3, limit, lower=True)
+        for text, policy in chosen
     ]
 
 
@@ -226,13 +234,17 @@ def two_workers(runs: int = 8, rounds: int = 3) -> list[Row]:
     return [_row("two workers / one, klruscand on kv", f"{runs} runs", walls[1] / walls[2], "x", 1.9, 1.7)]
 
 
-def run_bench(quick: bool = False, progress: Say = lambda text: None) -> list[Row]:
+def run_bench(quick: bool = False, policies: Sequence[str] = (), progress: Say = lambda text: None) -> list[Row]:
     """All measurements, as rows of name, size, value, unit, goal, must, lower_is_better.
 
     Args:
         quick: only the kernels at 2^20 pages and the walk.
+        policies: only what these cost over first_touch (`NAME[:k=v,...]`).
         progress: called with one line before each part.
     """
+    if policies:
+        progress("policies on kv")
+        return policy_costs(policies, limit=3.0)
     rows: list[Row] = []
     for size in SIZES[:1] if quick else SIZES:
         progress(f"kernels at 2^{size} pages")

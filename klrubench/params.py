@@ -22,6 +22,7 @@ class Param:
         help: what it means, in a few words.
         origin: where the default comes from (kernel constant, paper).
         unit: unit of the value where the name does not say it.
+        tune: whether a sweep may choose it; not for a kernel's version or a condition of the model.
     """
 
     default: Any
@@ -32,6 +33,7 @@ class Param:
     help: str = ""
     origin: str = ""
     unit: str = ""
+    tune: bool = True
 
     def range_text(self) -> str:
         """The legal values as `describe` prints them."""
@@ -62,9 +64,10 @@ def param(
     help: str = "",
     origin: str = "",
     unit: str = "",
+    tune: bool = True,
 ) -> Any:
     """Declare a parameter in a class body: `interval_ms: float = param(2000, low=10, high=60_000)`."""
-    return Param(default, low, high, log, choices, help, origin, unit)
+    return Param(default, low, high, log, choices, help, origin, unit, tune)
 
 
 class Parameterised:

@@ -50,9 +50,14 @@ class Chmu(Policy):
         log=True,
         help="counters of the device, 8 ways",
         origin="[A] left to the device",
+        tune=False,
     )
     replace: str = param(
-        "least", choices=("least", "inherit", "never"), help="what a unit without a counter gets", origin="[A]"
+        "least",
+        choices=("least", "inherit", "never"),
+        help="what a unit without a counter gets",
+        origin="[A]",
+        tune=False,
     )
     hotlist: int = param(
         65_535, low=64, high=65_535, log=True, help="entries of the ring", origin="CXL 3.2; QEMU: 1024"
@@ -63,10 +68,17 @@ class Chmu(Policy):
         help="down-sampling: one request in so many counts",
         origin="CXL 3.2",
     )
-    requests: str = param("all", choices=("all", "reads", "writes"), help="requests that count", origin="CXL 3.2")
-    rule: str = param("pghot", choices=("pghot", "hotlist"), help="hot when pghot says so, or as soon as listed")
+    requests: str = param(
+        "all", choices=("all", "reads", "writes"), help="requests that count", origin="CXL 3.2", tune=False
+    )
+    rule: str = param(
+        "pghot", choices=("pghot", "hotlist"), help="hot when pghot says so, or as soon as listed", tune=False
+    )
     pghot: str = param(
-        "v2", choices=PGHOT_VERSIONS, help="version of pghot (rule=pghot); each brings its threshold and window"
+        "v2",
+        choices=PGHOT_VERSIONS,
+        help="version of pghot (rule=pghot); each brings its threshold and window",
+        tune=False,
     )
     threshold: int = param(2, low=1, high=7, help="times listed in a row (v3: 3)", origin="pghot v2")
     window_ms: float = param(

@@ -56,9 +56,14 @@ class Damon(Policy):
         choices=("boot", "start"),
         help="quota loops have run since boot, or start with the program",
         origin="ours",
+        tune=False,
     )
     restart: str = param(
-        "posted", choices=("posted", "off"), help="tuning puts schemes off by 1 s (posted)", origin="damon_set_attrs"
+        "posted",
+        choices=("posted", "off"),
+        help="tuning puts schemes off by 1 s (posted)",
+        origin="damon_set_attrs",
+        tune=False,
     )
 
     def start(self, system: System) -> None:

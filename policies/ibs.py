@@ -29,20 +29,29 @@ class Ibs(Policy):
         origin="IBS_NR_SAMPLES; G0: 50",
     )
     drain_ms: float = param(
-        1, low=0.01, high=1000, log=True, help="from a sample to the worker's run", origin="[A] irq_work, then a worker"
+        1,
+        low=0.01,
+        high=1000,
+        log=True,
+        help="from a sample to the worker's run",
+        origin="[A] irq_work, then a worker",
+        tune=False,
     )
     pghot: str = param(
         "v2",
         choices=PGHOT_VERSIONS,
         help="version of pghot; each brings its threshold and window",
         origin="posted together",
+        tune=False,
     )
     threshold: int = param(2, low=1, high=7, help="sightings in a row (v3: 3)", origin="pghot v2")
     window_ms: float = param(
         5000, low=100, high=60_000, log=True, help="largest gap between two (v5-compact: 4000)", origin="pghot v2"
     )
-    ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours")
-    wake_kswapd: str = param("on", choices=("on", "posted"), help="a refused promotion wakes kswapd", origin="ours")
+    ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours", tune=False)
+    wake_kswapd: str = param(
+        "on", choices=("on", "posted"), help="a refused promotion wakes kswapd", origin="ours", tune=False
+    )
 
     def start(self, system: System) -> None:
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=self.wake_kswapd == "on")

@@ -46,45 +46,52 @@ class Klruscand(Policy):
         2 << 16, low=64, high=2 << 20, log=True, help="pfns that trigger a flush; not a cap", origin="BATCH_SIZE"
     )
     preset: str = param(
-        "rfc-v2", choices=tuple(POSTINGS), help="interval and pghot as posted together; what is typed beside it wins"
+        "rfc-v2",
+        choices=tuple(POSTINGS),
+        help="interval and pghot as posted together; what is typed beside it wins",
+        tune=False,
     )
     pghot: str = param(
         "v2",
         choices=PGHOT_VERSIONS,
         help="version of pghot; each brings its threshold and window",
         origin="posted with RFC v2",
+        tune=False,
     )
     threshold: int = param(2, low=1, high=7, help="sightings in a row (v3: 3)", origin="pghot v2")
     window_ms: float = param(
         5000, low=100, high=60_000, log=True, help="largest gap between two (v5-compact: 4000)", origin="pghot v2"
     )
-    ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours")
+    ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours", tune=False)
     wake_kswapd: str = param(
         "on",
         choices=("on", "posted"),
         help="a refused promotion wakes kswapd (posted: only under numa_balancing=2)",
         origin="ours",
+        tune=False,
     )
     variant: str = param(
         "as_posted",
         choices=("as_posted", "clean"),
         help="with all side effects of the posted walk, or none",
         origin="RFC v2",
+        tune=False,
     )
     effects: str = param(
         "variant", help="or those named: aging+bloom+force+pmd+steal+resume+edge, all, none", origin="RFC v2"
     )
     filter: str = param(
-        "own", choices=("own", "none"), help="Bloom filters of a walk without effect bloom", origin="ours"
+        "own", choices=("own", "none"), help="Bloom filters of a walk without effect bloom", origin="ours", tune=False
     )
     trylock_miss: float = param(
-        0.0, low=0, high=1, help="share of try-locks (PTE tables, mmap) that miss", origin="ours"
+        0.0, low=0, high=1, help="share of try-locks (PTE tables, mmap) that miss", origin="ours", tune=False
     )
     hash: str = param(
         "posted",
         choices=("posted", "sized"),
         help="lists of pghot's hash: as posted, or one a record",
         origin="pghot v2; sized: ours",
+        tune=False,
     )
 
     def __init__(self, **values: Any) -> None:

@@ -33,7 +33,9 @@ class KlruscandAdaptive(Policy):
         high=1000,
         help="hot less cold, touches a page and second, to be of use; at 1, two moves (12 us) pay in 80 s",
     )
-    hash: str = param("posted", choices=("posted", "sized"), help="lists of pghot's hash: as posted, or one a record")
+    hash: str = param(
+        "posted", choices=("posted", "sized"), help="lists of pghot's hash: as posted, or one a record", tune=False
+    )
 
     def start(self, system: System) -> None:
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=True)

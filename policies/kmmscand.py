@@ -50,12 +50,14 @@ class Kmmscand(Policy):
         choices=("posted", "off"),
         help="failed promotions lengthen the period, up to 11 times",
         origin="V3 11/17",
+        tune=False,
     )
     variant: str = param(
         "clean",
         choices=("clean", "as_posted"),
         help="as posted: whole VMAs, listed once young, idle not needed",
         origin="V3",
+        tune=False,
     )
 
     def start(self, system: System) -> None:

@@ -31,7 +31,7 @@ class NumaBalancing(Policy):
     sysctls = {"kernel.numa_balancing": 2}
 
     mode: int = param(
-        2, choices=(0, 1, 2, 3), help="0 off, 1 normal, 2 tiering, 3 both", origin="kernel.numa_balancing"
+        2, choices=(0, 1, 2, 3), help="0 off, 1 normal, 2 tiering, 3 both", origin="kernel.numa_balancing", tune=False
     )
     rate_limit_mb_s: int = param(
         65_536,
@@ -55,6 +55,7 @@ class NumaBalancing(Policy):
         True,
         help="several threads begin with scan_delay as period, as cloned ones do; else with the shortest",
         origin="init_numa_balancing",
+        tune=False,
     )
 
     def __init__(self, **values: Any) -> None:

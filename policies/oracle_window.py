@@ -17,7 +17,9 @@ class OracleWindow(Policy):
     place = "truth"
     needs_truth = True
 
-    moves: str = param("free", choices=("free", "charged"), help="whether the moves cost time and bandwidth")
+    moves: str = param(
+        "free", choices=("free", "charged"), help="whether the moves cost time and bandwidth", tune=False
+    )
 
     def start(self, system: System) -> None:
         self.counts, starts = system.future()

@@ -24,13 +24,17 @@ class RandomSampling(Policy):
 
     interval_ms: float = param(1000, low=10, high=60_000, log=True, help="from marking to looking")
     pages: int = param(1 << 18, low=64, high=1 << 24, log=True, help="lower-tier pages in a sample (2^18: 1 GiB)")
-    pghot: str = param("v2", choices=PGHOT_VERSIONS, help="version of pghot; each brings its threshold and window")
+    pghot: str = param(
+        "v2", choices=PGHOT_VERSIONS, help="version of pghot; each brings its threshold and window", tune=False
+    )
     threshold: int = param(2, low=1, high=7, help="sightings in a row (v3: 3)", origin="pghot v2")
     window_ms: float = param(
         5000, low=100, high=60_000, log=True, help="largest gap between two (v5-compact: 4000)", origin="pghot v2"
     )
-    ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours")
-    wake_kswapd: str = param("on", choices=("on", "posted"), help="a refused promotion wakes kswapd", origin="ours")
+    ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours", tune=False)
+    wake_kswapd: str = param(
+        "on", choices=("on", "posted"), help="a refused promotion wakes kswapd", origin="ours", tune=False
+    )
 
     def start(self, system: System) -> None:
         system.set_tiering(system.sysctl("kernel.numa_balancing"), wake=self.wake_kswapd == "on")

@@ -112,7 +112,9 @@ class SlowWalk:
 
     def huge_range(self, here: int, stop: int, file: int) -> bool:
         for page in range(here, stop):
-            if self.visit(page, 512, file):
+            full = self.visit(page, 512, file)
+            self.foreign = False  # a PMD that maps a page has no table below it
+            if full:
                 self.at = page + 1
                 return True
         return False

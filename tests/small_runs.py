@@ -83,12 +83,13 @@ def run(
     duration_s: float = 6,
     fold: int = 16,
     seed: int = 1,
+    values: dict[str, Any] | None = None,
     **options: Any,
 ) -> RunResult:
     return simulate(
         where or machine(),
         workload,
-        find_policy(policy)(),
+        find_policy(policy)(**(values or {})),
         seed,
         duration_s=duration_s,
         fold=fold,

@@ -276,7 +276,7 @@ def test_bench_prints_what_was_measured(monkeypatch: pytest.MonkeyPatch, capsys:
         {"name": "walk", "value": 0.2, "unit": "ns/page", "goal": 0.03, "must": 0.15, "lower_is_better": True},
     ]
     fake = type(sys)("klrubench.bench")
-    fake.run_bench = lambda quick, progress: rows  # type: ignore[attr-defined]
+    fake.run_bench = lambda quick, policies, progress: rows  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "klrubench.bench", fake)
     assert cli.run(["bench"]) == 0
     shown = capsys.readouterr().out

@@ -174,5 +174,6 @@ KNOWN = {
     "pghot-v3-mode1": {
         "NUMAB2 < pgtscan (time s)", "IBS < pgtscan (time s)", "IBS < NUMAB0 (time s)", "IBS: promoted",
     },
+    "kmmscand-16g": {"NUMAB2 < kmmscand, NUMAB0 (time s)"},
     "hot-page-selection": {"+ rate limit < + auto threshold (million accesses/s)"},
 }  # fmt: skip

@@ -217,7 +217,7 @@ def test_matrix_is_paired_and_against_the_baseline() -> None:
     assert gaps["bad"] == pytest.approx(-10 / 18)
     assert gaps["first_touch"] == 0
     good = cells.filter(policy="good").to_dicts()[0]
-    assert good["charged_pct"] == pytest.approx(15.5)
+    assert good["charged_pct"] == pytest.approx(5)  # what the baseline's own threads take is charged to it too
     assert good["steady_pct"] == pytest.approx(5)
     assert good["op_p99_ratio"] == pytest.approx(1.05)
     assert cells.filter(policy="bad")["convergence_s"].to_list() == [None]

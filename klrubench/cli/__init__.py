@@ -16,8 +16,8 @@ import typer
 from klrubench.errors import KlrubenchError
 
 COMMANDS = (
-    "compare", "run", "explain", "heatmap", "list", "describe", "diff", "verify", "report", "methods", "cite", "pack",
-    "validate", "doctor", "bench",
+    "compare", "run", "sweep", "figures", "report", "explain", "heatmap", "list", "describe", "diff", "verify",
+    "methods", "cite", "pack", "validate", "doctor", "bench",
 )  # fmt: skip
 
 INTERRUPTED = 130

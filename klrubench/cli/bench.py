@@ -6,11 +6,15 @@ from typing import Annotated
 
 import typer
 
-from klrubench.cli.options import Json
+from klrubench.cli.options import NAMED, Json
 
 
 def command(
     quick: Annotated[bool, typer.Option("--quick", help="The smallest memory only.")] = False,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option("--policy", "-p", metavar=NAMED, help="Only what this policy costs; may be repeated."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure how fast this machine simulates.
@@ -21,11 +25,12 @@ def command(
     Examples:
       klrubench bench
       klrubench bench --quick --json
+      klrubench bench -p klruscand:preset=pghot-v3 -p damon
     """
     from klrubench.bench import run_bench
     from klrubench.cli.output import emit, emit_json, say
 
-    result = run_bench(quick=quick, progress=say)
+    result = run_bench(quick=quick, policies=policy or (), progress=say)
     if as_json:
         emit_json(result)
     else:

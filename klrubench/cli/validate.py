@@ -119,11 +119,11 @@ def _published(only: list[str], as_json: bool) -> None:
         say(f"{name} ...")
         tables.append(run_table(name, say))
         if not as_json:
-            emit(published_text(tables[-1], width()) + "\n")
+            emit("\n" * (len(tables) > 1) + published_text(tables[-1], width()))
     if as_json:
         emit_json([table.to_dict() for table in tables])
     else:
-        emit(summary_text(tables, width()))
+        emit("\n" + summary_text(tables, width()))
 
 
 def _against(file: Path, policy: str, workload: str, more: dict[str, Any], as_json: bool) -> None:

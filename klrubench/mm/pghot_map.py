@@ -43,7 +43,7 @@ from klrubench.mm.state import (
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
-    from klrubench.engine.kinds import Int
+    from klrubench.engine.kinds import Flag, Int
     from klrubench.mm.state import Mm
     from klrubench.simulate import System
 
@@ -171,7 +171,8 @@ def stored_gap(setting: np.ndarray, now: int, stamp: int) -> Int:
         return gap
     if setting[MASKED]:
         return gap & (setting[RANGE] - 1)
-    gap = now % setting[RANGE] - stamp % setting[RANGE]
+    wrap = setting[RANGE] - 1  # a power of two
+    gap = (now & wrap) - (stamp & wrap)
     return gap if gap >= 0 else FAR
 
 
@@ -182,13 +183,19 @@ def gap_ms(setting: np.ndarray, now: int, stamp: int) -> int:
 
 
 @njit_inline
+def beyond_window(setting: np.ndarray, now: int, stamp: int) -> Flag:
+    """Whether `gap_ms` is above the window, without its division (a tenth of the time of a record)."""
+    return stored_gap(setting, now, stamp) * 1000 >= (setting[WINDOW_MS] + 1) * setting[HZ]
+
+
+@njit_inline
 def updated_record(setting: np.ndarray, record: int, nid: int, jiffies: int) -> Int:
     """pghot_update_record: the record after one more sighting."""
     freq: Int
     freq, old = record & FREQ_FIELD, (record >> NID_SHIFT) & NID_FIELD
     target = nid if nid >= 0 else setting[TARGET]
     moved = setting[NID_RULE] == NID_RESTARTS and nid >= 0 and nid != old
-    if record == 0 or moved or gap_ms(setting, jiffies, record >> STAMP_SHIFT) > setting[WINDOW_MS]:
+    if record == 0 or moved or beyond_window(setting, jiffies, record >> STAMP_SHIFT):
         freq = np.int64(1)
     elif freq < setting[FREQ_MAX]:
         freq += 1

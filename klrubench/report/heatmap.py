@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,7 @@ def _narrowed(part: Any, room: int) -> list[list[float]]:
     columns = part.shape[1]
     n = min(room, columns)
     edges = [k * columns // n for k in range(n + 1)]
-    return [[float(row[a:b].mean()) for a, b in pairwise(edges)] for row in part]
+    return [[float(row[a:b].mean()) for a, b in itertools.pairwise(edges)] for row in part]
 
 
 def _key(shades: str, steps: Sequence[str]) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +260,7 @@ def _time_lines(series: Mapping[str, Sequence[float]], points: int) -> tuple[lis
         return [], [[] for _ in LINES]
     n = min(points, len(times) - 1)
     edges = [k * (len(times) - 1) // n for k in range(n + 1)]
-    pairs = [(a, b) for a, b in pairwise(edges) if times[b] > times[a]]
+    pairs = [(a, b) for a, b in itertools.pairwise(edges) if times[b] > times[a]]
     hits = list(_ratio(series, "hits_top", "misses", pairs, 100.0))
     moved = [
         list(_ratio(series, name, "t_s", pairs, 1 / _MIB_PAGES)) for name in ("pgpromote_success", "pgdemote_kswapd")

@@ -18,7 +18,7 @@ from klrubench.study.statistics import (
     verdict,
 )
 from klrubench.study.table import frame
-from klrubench.study.tenants import shared
+from klrubench.study.tenants import shared, tenant_rows
 
 if TYPE_CHECKING:
     import polars as pl
@@ -67,10 +67,10 @@ def grid(runs: pl.DataFrame) -> Grid:
     return found
 
 
-def _logs(runs: Sequence[Run], base: Sequence[Run], value: str, reference: str) -> list[float]:
+def _logs(runs: Sequence[Run], base: Sequence[Run], value: str) -> list[float]:
     """Log ratios over the seeds that both have."""
     bases = {run["seed"]: run for run in base}
-    pairs = [(run[value], bases[run["seed"]][reference]) for run in runs if run["seed"] in bases]
+    pairs = [(run[value], bases[run["seed"]][value]) for run in runs if run["seed"] in bases]
     return log_ratios([pair[0] for pair in pairs], [pair[1] for pair in pairs])
 
 
@@ -106,7 +106,7 @@ def _gap_closed(first: Run | None, row: Run, oracle: Run | None) -> float | None
 
 
 def _cell(setting: str, each: list[Run], base: list[Run]) -> dict[str, Any]:
-    logs = _logs(each, base, "time_s", "time_s")
+    logs = _logs(each, base, "time_s")
     if not logs:
         return {}
     words = ("workload", "machine", "ratio", "policy", "policy_role", "contestant", "workload_control")
@@ -120,12 +120,8 @@ def _slowdown(found: Estimate) -> dict[str, Any]:
 
 
 def _other_slowdowns(each: list[Run], base: list[Run]) -> dict[str, Any]:
-    columns = {
-        "steady": ("steady_time_s", "steady_time_s"),
-        "charged": ("charged_time_s", "time_s"),
-        "charged_steady": ("charged_steady_time_s", "steady_time_s"),
-    }
-    found = {name: estimate(_logs(each, base, *pair)) for name, pair in columns.items() if pair[0] in each[0]}
+    times = {name: f"{name}_time_s" for name in ("steady", "charged", "charged_steady")}
+    found = {name: estimate(_logs(each, base, time)) for name, time in times.items() if time in each[0]}
     return {
         key: value
         for name, one in found.items()
@@ -163,7 +159,7 @@ def verdicts(runs: pl.DataFrame, baseline: str = BASELINE, charged: bool = False
         base = policies.get(baseline, [])
         seeds = _seeds(base)
         running = {name: each for name, each in policies.items() if each[0]["contestant"] and _seeds(each) == seeds}
-        logs = {name: _logs(each, base, value, "time_s") for name, each in running.items()}
+        logs = {name: _logs(each, base, value) for name, each in running.items()}
         if logs:
             rows.append({"setting": setting, **_verdict_row(verdict(logs))})
     return frame(rows)
@@ -188,10 +184,7 @@ def suite_scores(runs: pl.DataFrame, baseline: str = BASELINE) -> pl.DataFrame:
     cells = matrix(runs, baseline).to_dicts()
     rows = []
     for policy in dict.fromkeys(cell["policy"] for cell in cells):
-        logs = [
-            _logs(policies.get(policy, []), policies.get(baseline, []), "time_s", "time_s")
-            for policies in settings.values()
-        ]
+        logs = [_logs(policies.get(policy, []), policies.get(baseline, []), "time_s") for policies in settings.values()]
         if all(logs):
             mine = [cell for cell in cells if cell["policy"] == policy and not cell["workload_control"]]
             rows.append({"policy": policy, "settings": len(logs), **_slowdown(overall(logs)), **_gap(mine)})
@@ -222,7 +215,7 @@ def wide(runs: pl.DataFrame, setting: str | None = None, baseline: str = BASELIN
 
 
 def _structures(each: list[Run]) -> dict[str, Any]:
-    times = [run["time_s"] for run in each]
+    times = [_length_s(run) for run in each]
     cpu = [json.loads(run["cpu_json"]) for run in each]
     shares = [{name: 100 * value / time for name, value in one.items()} for one, time in zip(cpu, times, strict=True)]
     return {
@@ -233,6 +226,12 @@ def _structures(each: list[Run]) -> dict[str, Any]:
         "sysctls": json.loads(each[0]["sysctls_json"]),
         "notes": list(dict.fromkeys(note for run in each for note in json.loads(run["notes_json"]))),
     }
+
+
+def _length_s(run: Run) -> float:
+    """How long a run lasted: `time_s` is the mean over tenants, kernel threads go on until the last one is done."""
+    tenants = tenant_rows(run)
+    return max(row["time_s"] for row in tenants) if tenants else float(run["time_s"])
 
 
 def _mean_dict(found: list[dict[str, float]]) -> dict[str, float]:

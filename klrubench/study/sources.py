@@ -91,7 +91,7 @@ def _plugin(kind: str, name: str) -> Iterator[Source]:
         made = (plugins.find_policy if kind == "policy" else plugins.find_workload)(name)
         about = " ".join((made.__doc__ or "").partition("\n\n")[0].split()).rstrip(".")
         yield Source(kind, name, about, str(getattr(made, "source", "") or ""))
-        calibration = str(getattr(made, "calibration", "") or "")
+        calibration = str(getattr(made, "calibration", ""))
         if calibration:
             yield Source(kind, name, "calibration", calibration)
 

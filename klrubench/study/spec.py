@@ -71,6 +71,11 @@ def workload_part(text: str, **more: Any) -> Part:
     return _part(workload_source(name), {**values, **more})
 
 
+def varied(part: Part, values: dict[str, Any]) -> Part:
+    """The same plug-in with these parameters (all others at their defaults); raises ParameterError or UsageError."""
+    return _part(part.source, values)
+
+
 def _part(source: PluginSource, values: dict[str, Any]) -> Part:
     made: Parameterised = load(source)(**values)
     content = made.content() if isinstance(made, Workload) else ""
@@ -199,10 +204,10 @@ def full_accesses(machine: Machine, workload: Part, duration_s: float) -> float:
     return float(sum(simulated_touches(resolve_timing(machine, each), each, duration_s, fold=1) for each in tenants))
 
 
-def auto_fold(full: float) -> int:
-    """The power of two that brings `full` accesses nearest to 6e7 (by ratio), from 1 to 512."""
+def auto_fold(full: float, aim: float = AUTO_ACCESSES) -> int:
+    """The power of two that brings `full` accesses nearest to `aim` (by ratio), from 1 to 512."""
     fold = 1
-    while fold < AUTO_FOLD_LIMIT and full / fold > AUTO_ACCESSES * 2**0.5:
+    while fold < AUTO_FOLD_LIMIT and full / fold > aim * 2**0.5:
         fold *= 2
     return fold
 

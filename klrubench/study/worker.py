@@ -13,6 +13,7 @@ from klrubench.errors import (
     ConservationError,
     KlrubenchError,
     RunFailedError,
+    ScaleError,
     StoreError,
     TraceFormatError,
     UsageError,
@@ -23,7 +24,7 @@ from klrubench.study.loader import place_of
 from klrubench.study.manifest import host_facts
 from klrubench.study.spec import RunSpec
 
-_KINDS = (UsageError, TraceFormatError, StoreError, ConservationError)
+_KINDS = (ScaleError, UsageError, TraceFormatError, StoreError, ConservationError)
 
 
 @dataclass(frozen=True)

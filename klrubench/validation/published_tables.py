@@ -94,6 +94,10 @@ FAULT_WHY = (
     "by these posts a promoting fault takes 17.8-30.9 us a page and the thread 5.3-13 us; here 8.6 us, as counted "
     "in 6.18, and 7.5 us, flushes included"
 )
+AGAINST_ITSELF = (
+    "the post's other three sizes, and its patched NUMAB1 at this one, have it the other way round, as here; no size "
+    "is special here, and the post does not explain this one"
+)
 PATCHED_NUMAB1 = "hint faults and kmmscand at once are no policy here"
 
 
@@ -103,6 +107,7 @@ def kmmscand(
     v0: tuple[float, float] | None = None,
     hint: tuple[float, float] = (0, 0),
     scan: tuple[float, float] = (0, 0),
+    why: str = FAULT_WHY,
 ) -> Published:
     """One size of kmmscand's tables; times of V1 as published: NUMAB2, patched NUMAB1, NUMAB1, patched NUMAB0.
 
@@ -123,7 +128,7 @@ def kmmscand(
         f"64 threads, random accesses to {size_gib} GiB that begin on CXL; promotion on the first sighting",
         KMMSCAND_ASSUMED,
         (
-            Entry("NUMAB2", "numab2", {"time s": times[0], **split[0]}, FAULT_WHY),
+            Entry("NUMAB2", "numab2", {"time s": times[0], **split[0]}, why),
             Entry("kmmscand, NUMAB1", "", {"time s": times[1]}, PATCHED_NUMAB1),
             Entry("NUMAB1", "numa_balancing:mode=1", {"time s": times[2]}, FAULT_WHY),
             Entry("kmmscand, NUMAB0", "kmmscand:sightings=1", {"time s": times[3], **split[1]}, FAULT_WHY),
@@ -157,7 +162,7 @@ def beginning_on_cxl(size_gib: int) -> Callable[[Published, Say], list[Found]]:
 
 KMMSCANDS = (
     kmmscand(8, (134.33, 120.52, 186.71, 119.88), (133.66, 113.77), (0.883, 64.86), (2.74, 11.19)),
-    kmmscand(16, (292.24, 275.97, 376.09, 325.06)),
+    kmmscand(16, (292.24, 275.97, 376.09, 325.06), why=AGAINST_ITSELF),
     kmmscand(32, (585.06, 546.49, 744.37, 546.15), (584.77, 542.79), (4.79, 149.16), (23.4, 108.72)),
     kmmscand(64, (1278.98, 1205.20, 1534.49, 1221.41)),
     kscand(8, 228, 206),
@@ -248,7 +253,7 @@ LADDER = Published(
     "cover letter of the series; pmbench on Optane",
     (Column("million accesses/s"), Column("promoted MB/s")),
     "pmbench, normal distribution over the addresses, 80 % reads, two sockets with Optane",
-    "preset optane with the rules of 6.1 and active and inactive lists (MGLRU came later and is off by default), "
+    "preset optane with the rules of 6.1 and active and inactive lists (MGLRU is off by default), "
     f"{LADDER_GIB} GiB at 1:3, that is 96 GiB of "
     "DRAM (six channels of 16 GiB), 32 threads with 50 ns of work an access, a standard deviation of a sixth, "
     f"{LIMIT_MB_S} MB/s of limit (not said; read off "

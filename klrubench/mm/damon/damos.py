@@ -86,11 +86,15 @@ def hot_score(nr: int, age: int, s: np.ndarray) -> int:
 
 @njit_inline
 def score_of(r: np.ndarray, k: int, s: np.ndarray) -> Int:
-    """The scheme's score of a region, or -1 if its access pattern is not the scheme's."""
+    """The scheme's score of a region, or -1 if its access pattern is not the scheme's.
+
+    The pattern is tested on the moving sum, the score takes the plain count: in the middle of an aggregation
+    that is lower.
+    """
     nr = moving_sum(r, k, s)
     if nr < s[LEAST_NR] or nr > s[MOST_NR]:
         return np.int64(-1)
-    hot = np.int64(hot_score(nr, r[AGE, k], s))
+    hot = np.int64(hot_score(r[NR_ACCESSES, k], r[AGE, k], s))
     return hot if s[HOT] else MAX_SCORE - hot
 
 
@@ -206,10 +210,12 @@ def apply_to(
     mm: Mm, r: np.ndarray, n: int, k: int, s: np.ndarray, base_pages: int, first_frame: int, first_huge: int
 ) -> int:
     """damos_apply_scheme: act on what of the region fits in the quota, which is charged whatever came of it;
-    returns the count.
+    returns the count. A region that would have to be cut is left alone if the table is full.
     """
     size = region_size(r, k)
     if s[CHARGED] + size > s[QUOTA]:
+        if n == r.shape[1]:
+            return n
         size = s[QUOTA] - s[CHARGED]
         n = split_at(r, n, k, size)
     migrate_region(mm, r, k, s, base_pages, first_frame, first_huge)

@@ -21,7 +21,7 @@ KEY, COUNTER = range(2)
 
 
 def new_regions(pages: int, min_regions: int, max_regions: int) -> tuple[np.ndarray, int]:
-    """Regions over `pages` addresses, none larger than pages / min_regions: (table, how many).
+    """Regions over `pages` addresses, none larger than pages / min_regions, rounded up: (table, how many).
 
     From the start on there are min_regions (damon_apply_min_nr_regions);
     older kernels begin with one and split it within some aggregations.

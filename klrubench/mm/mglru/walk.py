@@ -76,18 +76,13 @@ def clear_table_young(mm: Mm, table: int) -> None:
 
 
 @njit_inline
-def report_young(mm: Mm, walk: np.ndarray, page: int, lruvec: int, out: np.ndarray, saves: bool) -> bool:
-    """An accessed entry of this node: clear it, update the generation, report the page if there is room to."""
+def clear_young(mm: Mm, page: int, lruvec: int, saves: bool) -> int:
+    """An accessed entry of this node: clear it, update the generation; returns pages whose generation changed."""
     mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
-    walk[YOUNG] += 1
-    walk[BATCHED] += folio_update_gen(mm, page, lruvec)
+    changed = folio_update_gen(mm, page, lruvec)
     if saves:
         mm.folio[page] = (mm.folio[page] | np.uint8(PG_YOUNG)) & np.uint8(0xFF ^ IDLE)
-    if len(out) > 0:
-        out[walk[REPORTED]] = page
-        walk[REPORTED] += 1
-        return walk[REPORTED] == len(out)
-    return False
+    return changed
 
 
 @njit_inline
@@ -132,18 +127,30 @@ def next_accessed(mm: Mm, page: Int | np.uint64, last: Int | np.uint64) -> np.in
 def pte_pass(mm: Mm, walk: np.ndarray, first: int, last: int, lruvec: int, node: int, out: np.ndarray) -> int:
     """Visit the PTEs of ids first .. last - 1 (one table); returns the id to go on with, `last` if through."""
     page = next_accessed(mm, first, last)
-    fast, before, wanted = np.int64(0), walk[YOUNG], walked_node(mm, node)
+    fast = young = changed = np.int64(0)  # counted here and added once: in memory each would wait for the one before
+    wanted, reported, room, pte = walked_node(mm, node), walk[REPORTED], len(out), mm.pte
     saves = walk[REPAIRS] & STEAL != 0
     while page < last:
-        if np.int64(mm.pte[page] & np.uint8(NODE_MASK)) != wanted or not mm.folio[page] & np.uint8(GEN_MASK):
+        if np.int64(pte[page] & np.uint8(NODE_MASK)) != wanted or not mm.folio[page] & np.uint8(GEN_MASK):
             fast += 1
-        elif report_young(mm, walk, page, lruvec, out, saves):
-            page += 1
-            break
-        page = next_accessed(mm, page + 1, last)
+        else:
+            young += 1
+            changed += clear_young(mm, page, lruvec, saves)
+            if room > 0:
+                out[reported] = page
+                reported += 1
+                if reported == room:
+                    page += 1
+                    break
+        page += 1
+        if page < last and not pte[page] & np.uint8(ACCESSED):
+            page = next_accessed(mm, page, last)
+    walk[YOUNG] += young
+    walk[BATCHED] += changed
+    walk[REPORTED] = reported
     walk[FAST] += fast
     walk[TABLE_FAST] += fast
-    walk[TABLE_YOUNG] += walk[YOUNG] - before
+    walk[TABLE_YOUNG] += young
     walk[SLOTS] += page - first
     walk[TABLE_TOTAL] += page - first
     return page
@@ -288,9 +295,14 @@ def walk_huge(mm: Mm, walk: np.ndarray, first: int, last: int, lruvec: int, node
         if np.int64(state & np.uint8(NODE_MASK)) != wanted or not mm.folio[page] & np.uint8(GEN_MASK):
             walk[FAST] += 1
             continue
-        if report_young(mm, walk, page, lruvec, out, saves):
-            walk[NEXT] = page + 1
-            return True
+        walk[YOUNG] += 1
+        walk[BATCHED] += clear_young(mm, page, lruvec, saves)
+        if len(out) > 0:
+            out[walk[REPORTED]] = page
+            walk[REPORTED] += 1
+            if walk[REPORTED] == len(out):
+                walk[NEXT] = page + 1
+                return True
     return False
 
 
