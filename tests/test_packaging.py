@@ -54,7 +54,8 @@ def test_the_checkout_is_a_study_and_declares_its_entry_point(pyproject: dict[st
 
 def test_every_library_that_is_imported_is_declared(pyproject: dict[str, Any]) -> None:
     """What only an extra brings is imported where it is used, never when a module of ours is loaded."""
-    extras = pyproject["project"]["optional-dependencies"]["cluster"]
+    groups = pyproject["project"]["optional-dependencies"]
+    extras = [text for name in ("cluster", "figures", "report") for text in groups[name]]
     declared = {text.split(">")[0] for text in pyproject["project"]["dependencies"]}
     optional = {text.split(">")[0].replace("-", "_") for text in extras}
     found = set()
