@@ -44,7 +44,7 @@ def test_the_parts_add_up_to_the_time(policy: str, workload: str) -> None:
     if pages:
         assert pages["held"] + pages["came"] + pages["lost"] + pages["stayed"] == pages["best"] <= pages["misses"]
         assert pages["misses"] == result.metrics["misses"]
-        assert pages["untouched_pages"] <= pages["below_mean_pages"] <= pages["entered_pages"]
+        assert pages["untouched_pages"] <= pages["below_median_pages"] <= pages["entered_pages"]
         assert pages["last_never_pages"] <= pages["last_best_pages"]
     else:
         assert policy == "all_top"
