@@ -50,7 +50,7 @@ def changed(record: dict[str, Any], factor: float, code: str = "other") -> dict[
         metrics[name] *= factor
     parts = {**record["spec"]["components"], "mm code": code}
     spec = {**record["spec"], "components": parts}
-    return {**record, "id": f"f{record['id'][1:]}", "spec": spec, "result": {**record["result"], "metrics": metrics}}
+    return {**record, "id": record["id"][::-1], "spec": spec, "result": {**record["result"], "metrics": metrics}}
 
 
 # ---- diff

@@ -161,12 +161,12 @@ def _promoted(facts: Mapping[str, Any]) -> list[str]:
         f"{count(metrics['demoted_pages'])} ({significant(metrics['demoted_mib_s'], 3)} MiB/s)"
     ]
     if not missing(metrics.get("precision")):
-        texts.append(f"{share(1 - metrics['precision'])} % in vain: they were not among the pages worth DRAM then")
+        texts.append(f"{share(1 - metrics['precision'])} % in vain: not among the pages worth DRAM at that time")
     if pages.get("entered_pages"):
         texts.append(
             f"of those still in DRAM at the end of their window of {pages['window_s']:g} s, "
-            f"{share(pages['untouched'], 1)} % were not touched in the next, {share(pages['below_mean'], 1)} % less "
-            f"than the mean page, and {share(pages['gone'], 1)} % were demoted in it"
+            f"{share(pages['untouched'], 1)} % were not touched in the next, {share(pages['below_median'], 1)} % less "
+            f"than the median page, and {share(pages['gone'], 1)} % were demoted in it"
         )
     if not missing(metrics.get("promoted_again_share")):
         texts.append(f"{share(metrics['promoted_again_share'], 1)} % had been demoted less than 60 s before")
@@ -174,10 +174,10 @@ def _promoted(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _cost(facts: Mapping[str, Any]) -> list[str]:
-    from klrubench.study.explain import never_idle
+    from klrubench.study.explain import never_idle, whole_s
 
     result = facts["run"]["result"]
-    time_s, threads = result["metrics"]["time_s"], set(result["daemon_threads"])
+    time_s, threads = whole_s(facts["run"]), set(result["daemon_threads"])
     told = [
         f"{name} {fixed(100 * spent / time_s, 1)}{'' if name in threads else ' (in the application)'}"
         for name, spent in sorted(result["cpu"].items(), key=lambda item: -item[1])
@@ -209,10 +209,12 @@ def _unseen(facts: Mapping[str, Any]) -> list[str]:
         )
     if params.get("trylock_miss"):
         texts.append(f"each try-lock of the walk misses with probability {params['trylock_miss']:g} (as asked)")
-    lost = [
-        (name, result["vmstat"].get(name)) for name in ("pghot_heap_full", "kpromoted_dropped", "kmigrated_dropped")
-    ]
-    texts += [f"{name} {count(value)}" for name, value in lost if value]
+    lost = {
+        "pghot_heap_full": "hot pages turned away by a full heap",
+        "kpromoted_dropped": "records dropped by kpromoted",
+        "kmigrated_dropped": "records dropped by kmigrated",
+    }
+    texts += [f"{count(result['vmstat'][name])} {words}" for name, words in lost.items() if result["vmstat"].get(name)]
     if _moves(facts):
         texts.append(f"{share(result['metrics']['young_share'])} % of the pages are young within 2 s")
     return texts
@@ -222,14 +224,15 @@ def _bound(facts: Mapping[str, Any]) -> list[str]:
     texts = []
     for name, part in facts["bound"].items():
         if part >= 0.005:
-            texts.append(f"{name}: {share(part)} % {_bound_words(name)}")
+            texts.append(f"{name}: {share(part)} % {_bound_words(name, facts)}")
     return texts
 
 
-def _bound_words(name: str) -> str:
-    if name.startswith("kpromoted"):
-        return "of its wake-ups had a full batch (v0: of the run at work)"
-    if name.startswith("kmigrated"):
+def _bound_words(name: str, facts: Mapping[str, Any]) -> str:
+    sweeping = name == "kpromoted" and facts["run"]["spec"]["policy"]["params"].get("pghot") == "v0"
+    if name.startswith("kpromoted") and not sweeping:
+        return "of its wake-ups had a full batch"
+    if sweeping or name.startswith("kmigrated"):
         return "of the run at work"
     if name.startswith("quota"):
         return "of the scheme's applications ended because its quota was used up"

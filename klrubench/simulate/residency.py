@@ -31,8 +31,8 @@ class Residency:
         self.before = self.on_top()
         self.ever, self.entered = self.before.copy(), np.zeros(len(self.real), bool)
         self.found: dict[str, float] = dict.fromkeys(
-            ("misses", "best", "held", "came", "lost", "stayed", "entered_pages", "untouched_pages", "below_mean_pages",
-             "gone_pages"), 0.0,
+            ("misses", "best", "held", "came", "lost", "stayed", "entered_pages", "untouched_pages",
+             "below_median_pages", "gone_pages"), 0.0,
         )  # fmt: skip
         feed = system.tenants[0].feed
         for index in range(1, feed.windows()):
@@ -55,10 +55,11 @@ class Residency:
         ):  # fmt: skip
             found[name] += float(counts[best & part].sum())
         if index:
-            mean = counts.sum() / max(1, int(self.real.sum()))
+            median = float(np.median(counts[self.real]))
             for name, part in (
                 ("entered_pages", self.entered), ("untouched_pages", self.entered & (counts == 0)),
-                ("below_mean_pages", self.entered & (counts < mean)), ("gone_pages", self.entered & ~now),
+                ("below_median_pages", self.entered & ((counts == 0) | (counts < median))),
+                ("gone_pages", self.entered & ~now),
             ):  # fmt: skip
                 found[name] += float(self.size[part].sum())
         self.entered = ~self.before & now
@@ -70,11 +71,11 @@ class Residency:
 
         misses: touches that miss the CPU cache; best: those of them to pages that are among the best for DRAM in that
         window and the two after it. held, came, lost, stayed: `best` by where those pages lay at the window's start
-        and end (DRAM both times; promoted in it; demoted in it; below both times). entered_pages: pages that came to
-        DRAM in one window and were there at its end; untouched_, below_mean_: those not touched in the next window, or
-        less than the mean page; gone_: those demoted again by its end. last_best_pages, last_never_pages: the best of
-        the last window, and those of them that were in DRAM at no bound of a window. window_s: length of a window on
-        an unloaded all-DRAM machine (not scaled).
+        and end (DRAM both times; promoted in it; demoted in it; below both times). entered_pages: pages that came
+        to DRAM in one window and were there at its end; untouched_, below_median_: those not touched in the next
+        window, or (with those) less than the median page; gone_: those demoted again by its end. last_best_pages,
+        last_never_pages: the best of the last window, and those of them that were in DRAM at no bound of a window.
+        window_s: length of a window on an unloaded all-DRAM machine (not scaled).
         """
         last = self.system.tenants[0].feed.windows() - 1
         self.end_window(last)

@@ -114,7 +114,7 @@ def _pages(sums: Mapping[str, float]) -> dict[str, float | None]:
         name: sums[name] / sums["misses"] for name in ("best", "held", "came", "lost", "stayed")
     }
     entered = sums["entered_pages"]
-    for name in ("untouched", "below_mean", "gone"):
+    for name in ("untouched", "below_median", "gone"):
         found[name] = sums[f"{name}_pages"] / entered if entered else None
     found["entered_pages"], found["window_s"] = entered, sums["window_s"]
     last = sums["last_best_pages"]
@@ -145,10 +145,16 @@ def _sees(record: Mapping[str, Any]) -> str:
         return ""
 
 
+def whole_s(record: Mapping[str, Any]) -> float:
+    """Virtual time of the whole run: until its last tenant is done (`time_s` is the mean over tenants)."""
+    tenants = record["result"].get("tenants") or ()
+    return float(max((row["time_s"] for row in tenants), default=record["result"]["metrics"]["time_s"]))
+
+
 def never_idle(record: Mapping[str, Any]) -> str:
     """The busiest kernel thread if it had no rest to speak of, else empty."""
     result = record["result"]
-    time_s = result["metrics"]["time_s"]
+    time_s = whole_s(record)
     busy = {name: result["cpu"].get(name, 0.0) / time_s for name in result["daemon_threads"]}
     name = max(busy, key=lambda each: busy[each], default="")
     return name if name and busy[name] >= BUSY else ""
@@ -156,10 +162,16 @@ def never_idle(record: Mapping[str, Any]) -> str:
 
 def _tries(record: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     """What could be changed about what held the run back, most telling first: why, and the command that compares."""
+    told: set[str] = set()
     for why, change, more in _changes(record, facts):
         command = _compare(record, change, more)
-        if command:
+        if command and command not in told:
+            told.add(command)
             yield {"why": why, "command": command}
+    if not told and record["spec"]["policy"]["facts"].get("contestant", True):
+        command = _robust(record)
+        if command:
+            yield {"why": "does it hold under other costs, latencies, rates and sizes", "command": command}
 
 
 def _changes(
@@ -190,8 +202,19 @@ def _changes(
         yield "nearly all pages are young within 2 s: a shorter interval", {"interval_ms": interval / 4}, {}
     if (metrics.get("precision") or 1.0) < 0.6 and params.get("threshold"):
         yield "choose more strictly: one sighting more", {"threshold": params["threshold"] + 1}, {}
-    if (facts["pages"].get("stayed") or 0) > 0.1 and interval and not busy:
+    slow_hands = bound.get("kpromoted", 0) >= BOUND or bound.get("heap full", 0) >= BOUND
+    if (facts["pages"].get("stayed") or 0) > 0.1 and interval and not busy and not slow_hands:
         yield "look twice as often", {"interval_ms": interval / 2}, {}
+
+
+def _robust(record: Mapping[str, Any]) -> str:
+    try:
+        words = work_words(record["spec"])
+    except KlrubenchError:
+        return ""
+    rivals = ["first_touch", record["spec"]["policy"]["label"]]
+    both = [word for name in dict.fromkeys(rivals) for word in ("-p", name)]
+    return shlex.join(["klrubench", "compare", *both, *words, "--robust"])
 
 
 def _compare(record: Mapping[str, Any], change: Mapping[str, Any], sysctls: Mapping[str, str]) -> str:
