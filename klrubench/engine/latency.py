@@ -15,6 +15,8 @@ from klrubench.engine.jit import njit
 QUANTUM_PS = 10_000_000_000  # 10 ms
 LINE_BYTES = 64.0
 TOP_LOAD = 0.999
+LEAST_ROUNDS, MOST_ROUNDS = 3, 60  # one busy node is settled in two; four, all busy, by several tenants, in some ten
+SETTLED = 1e-5
 FLAT = 1.0004  # a load that lengthens latency by less (0.2 on the default curve) is not solved for
 
 # columns of the tenant parameters (f64)
@@ -90,9 +92,10 @@ def solve_latency(
         params: f64 [tenants, 6]; latency: f64 [tenants, nodes, read/write] ps; nodes: f64 [nodes, 4].
         traffic: f64 [nodes, 2] bytes read and written by migration in the quantum (full size).
     """
-    for _ in range(3):  # Gauss-Seidel over nodes; 3 rounds leave < 1 ps for up to four nodes
+    for turn in range(MOST_ROUNDS):  # Gauss-Seidel over nodes
+        moved = 0.0
         for node in range(len(nodes)):
-            low, high = 0.0, TOP_LOAD
+            low, high, before = 0.0, TOP_LOAD, factor[node]
             factor[node] = multiplier(low, nodes[node, ALPHA], nodes[node, BETA])
             most = load_of(node, mix, other_ps, params, latency, factor, nodes, traffic)
             if multiplier(most, nodes[node, ALPHA], nodes[node, BETA]) < FLAT:
@@ -104,6 +107,9 @@ def solve_latency(
                     low = middle
                 else:
                     high = middle
+            moved = max(moved, abs(factor[node] - before) / before)
+        if turn >= LEAST_ROUNDS - 1 and moved < SETTLED:
+            break
     for t in range(len(params)):
         for c in range(N_CATEGORIES):
             cost[t, c] = np.int64(np.rint(touch_ps(t, c, params, latency, factor)))
