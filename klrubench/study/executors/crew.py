@@ -93,6 +93,8 @@ class Crew:
         """Give a worker its next run, if there is one."""
         if not worker.own:
             worker.own = self._more()
+            if self.workers.index(worker) % 2:  # kernels that are not cached yet are compiled from both ends
+                worker.own.reverse()
         if not worker.own:
             return
         worker.doing = worker.own.popleft()
