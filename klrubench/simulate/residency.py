@@ -8,11 +8,58 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from klrubench.engine.bits import NODE_MASK
+from klrubench.engine.jit import njit
 from klrubench.mm.state import TIER, VMA_END, VMA_ORDER, VMA_START
 from klrubench.simulate.truth import window_counts
 
 if TYPE_CHECKING:
     from klrubench.simulate.system import System
+
+
+SUMS = (
+    "misses", "best", "held", "came", "lost", "stayed", "entered_pages", "untouched_pages", "below_median_pages",
+    "gone_pages",
+)  # fmt: skip
+MISSES, BEST, HELD, CAME, LOST, STAYED, ENTERED, UNTOUCHED, BELOW_MEDIAN, GONE = range(len(SUMS))
+
+
+@njit
+def account_window(
+    pte: np.ndarray,
+    top: np.ndarray,
+    real: np.ndarray,
+    size: np.ndarray,
+    counts: np.ndarray,
+    best: np.ndarray,
+    index: int,
+    median: float,
+    before: np.ndarray,
+    entered: np.ndarray,
+    ever: np.ndarray,
+    sums: np.ndarray,
+) -> None:
+    """Add a window to `sums` (i64, by `SUMS`) and bring `before`, `entered` and `ever` (bool a page) up to date.
+
+    Args:
+        top: bool a node, on the top tier. real, size, counts, best: a page; bit `index` of `best` is for this window.
+        median: of the counts of all pages.
+    """
+    for page in range(len(pte)):
+        if not real[page]:
+            continue
+        now, was, count = top[pte[page] & np.uint8(NODE_MASK)], before[page], np.int64(counts[page])
+        sums[MISSES] += count
+        if (best[page] >> np.uint32(index)) & np.uint32(1):
+            sums[BEST] += count
+            sums[(HELD if now else LOST) if was else (CAME if now else STAYED)] += count
+        if entered[page]:
+            sums[ENTERED] += size[page]
+            sums[UNTOUCHED] += size[page] * (count == 0)
+            sums[BELOW_MEDIAN] += size[page] * (count == 0 or count < median)
+            sums[GONE] += size[page] * (not now)
+        entered[page] = now and not was
+        ever[page] = ever[page] or now
+        before[page] = now
 
 
 class Residency:
@@ -30,10 +77,7 @@ class Residency:
             self.real[first:last], self.size[first:last] = True, 1 << order
         self.before = self.on_top()
         self.ever, self.entered = self.before.copy(), np.zeros(len(self.real), bool)
-        self.found: dict[str, float] = dict.fromkeys(
-            ("misses", "best", "held", "came", "lost", "stayed", "entered_pages", "untouched_pages",
-             "below_median_pages", "gone_pages"), 0.0,
-        )  # fmt: skip
+        self.sums = np.zeros(len(SUMS), np.int64)
         feed = system.tenants[0].feed
         for index in range(1, feed.windows()):
             system.at_touch(feed.window_start(index), partial(self.end_window, index - 1))
@@ -45,26 +89,13 @@ class Residency:
 
     def end_window(self, index: int) -> None:
         """Account the window that ends now."""
-        now, counts, found = self.on_top(), self.counts[index], self.found
-        best = ((self.system.mm.best >> np.uint32(index)) & np.uint32(1) == 1) & self.real
-        found["misses"] += float(counts.sum())
-        found["best"] += float(counts[best].sum())
-        for name, part in (
-            ("held", self.before & now), ("came", ~self.before & now),
-            ("lost", self.before & ~now), ("stayed", ~self.before & ~now),
-        ):  # fmt: skip
-            found[name] += float(counts[best & part].sum())
-        if index:
-            median = float(np.median(counts[self.real]))
-            for name, part in (
-                ("entered_pages", self.entered), ("untouched_pages", self.entered & (counts == 0)),
-                ("below_median_pages", self.entered & ((counts == 0) | (counts < median))),
-                ("gone_pages", self.entered & ~now),
-            ):  # fmt: skip
-                found[name] += float(self.size[part].sum())
-        self.entered = ~self.before & now
-        self.ever |= now
-        self.before = now
+        mm, counts = self.system.mm, self.counts[index]
+        top = mm.node[:, TIER] == 0
+        median = float(np.median(counts[self.real])) if self.entered.any() else 0.0
+        account_window(
+            mm.pte, top, self.real, self.size, counts, mm.best, index, median, self.before, self.entered, self.ever,
+            self.sums,
+        )  # fmt: skip
 
     def result(self) -> dict[str, float]:
         """Sums over the run, full size.
@@ -80,7 +111,8 @@ class Residency:
         last = self.system.tenants[0].feed.windows() - 1
         self.end_window(last)
         best = ((self.system.mm.best >> np.uint32(last)) & np.uint32(1) == 1) & self.real
-        found: dict[str, Any] = {name: value * self.system.fold for name, value in self.found.items()}
+        sums = zip(SUMS, self.sums.tolist(), strict=True)
+        found: dict[str, Any] = {name: float(value) * self.system.fold for name, value in sums}
         feed = self.system.tenants[0].feed
         found["window_s"] = feed.layout.duration_s / feed.windows()
         found["last_best_pages"] = float(self.size[best].sum()) * self.system.fold
