@@ -27,7 +27,8 @@ def test_a_window_is_accounted_as_numpy_does(seed: int, pages: int, index: int) 
         "misses": counts.sum(), "best": counts[good].sum(), "held": counts[good & before & now].sum(),
         "came": counts[good & ~before & now].sum(), "lost": counts[good & before & ~now].sum(),
         "stayed": counts[good & ~before & ~now].sum(), "entered_pages": size[entered].sum(),
-        "untouched_pages": size[entered & (counts == 0)].sum(), "below_median_pages": size[entered & (counts < 3)].sum(),
+        "untouched_pages": size[entered & (counts == 0)].sum(),
+        "below_median_pages": size[entered & (counts < 3)].sum(),
         "gone_pages": size[entered & ~now].sum(),
     }  # fmt: skip
     after = (now & real, now & ~before, ever | now)
