@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from klrubench.errors import RunFailedError
 from klrubench.study.identity import framework_hashes
 from klrubench.study.spec import RunSpec
+
+if TYPE_CHECKING:
+    from klrubench.simulate import RunResult, System
 
 
 def execute(spec: RunSpec) -> dict[str, Any]:
@@ -23,10 +27,15 @@ def execute(spec: RunSpec) -> dict[str, Any]:
             "klrubench's own sources differ here: edited while runs were under way, or another version on this worker;"
             " start again"
         )
+    return plain(simulated(spec).to_dict())
+
+
+def simulated(spec: RunSpec, watch: Callable[[System], None] | None = None) -> RunResult:
+    """Simulate a run; `watch` is called with the system before it starts."""
     from klrubench.machine import Machine
     from klrubench.simulate import Options, simulate
 
-    result = simulate(
+    return simulate(
         Machine.from_dict(spec.machine),
         spec.workload.build(),
         spec.policy.build(),
@@ -34,8 +43,8 @@ def execute(spec: RunSpec) -> dict[str, Any]:
         duration_s=spec.duration_s,
         fold=spec.fold,
         options=Options(**spec.options),
+        watch=watch,
     )
-    return plain(result.to_dict())
 
 
 def plain(result: dict[str, Any]) -> dict[str, Any]:

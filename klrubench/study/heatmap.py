@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from klrubench.study.execute import plain
+from klrubench.study.execute import plain, simulated
 from klrubench.study.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -73,20 +73,8 @@ def heatmap(spec: RunSpec, rows: int = 24, order: str = "address") -> Heat:
         rows: parts that the pages are put in, equal in pages.
         order: one of `ORDERS`.
     """
-    from klrubench.machine import Machine
-    from klrubench.simulate import Options, simulate
-
     watch = _Watch(max(1, round(spec.duration_s / MOST_COLUMNS)))
-    result = simulate(
-        Machine.from_dict(spec.machine),
-        spec.workload.build(),
-        spec.policy.build(),
-        spec.seed,
-        duration_s=spec.duration_s,
-        fold=spec.fold,
-        options=Options(**spec.options),
-        watch=watch.start,
-    )
+    result = simulated(spec, watch.start)
     if not watch.times_s or watch.touches[-1] != [tenant.accesses for tenant in watch.system.tenants]:
         watch.look()
         watch.times_s[-1] = float(max(int(clock) for clock in watch.system.state[:, 0])) / 1e12

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from klrubench.study.progress import clock
+from klrubench.study.progress import Progress, Quiet, clock
 
 if TYPE_CHECKING:
     from klrubench.study.spec import RunSpec
@@ -16,7 +16,7 @@ _BAR = 20
 _EVERY_S = 0.2
 
 
-class SweepProgress(Protocol):
+class SweepProgress(Progress, Protocol):
     """What a sweep tells while it works; also what the executor tells of its runs."""
 
     def begin(self, done: int, trials: int, what: str) -> None:
@@ -25,38 +25,14 @@ class SweepProgress(Protocol):
     def batch(self, done: int, best: str) -> None:
         """A batch was told; `best` is a line on the best trial."""
 
-    def start(self, specs: list[RunSpec]) -> None:
-        """These runs are about to be computed."""
 
-    def done(self, spec: RunSpec) -> None:
-        """A run ended."""
-
-    def note(self, text: str) -> None:
-        """Something worth a line while it lasts."""
-
-    def stop(self) -> None:
-        """These runs are over."""
-
-
-class Silent:
+class Silent(Quiet):
     """Says nothing."""
 
     def begin(self, done: int, trials: int, what: str) -> None:
         """Nothing."""
 
     def batch(self, done: int, best: str) -> None:
-        """Nothing."""
-
-    def start(self, specs: list[RunSpec]) -> None:
-        """Nothing."""
-
-    def done(self, spec: RunSpec) -> None:
-        """Nothing."""
-
-    def note(self, text: str) -> None:
-        """Nothing."""
-
-    def stop(self) -> None:
         """Nothing."""
 
 
