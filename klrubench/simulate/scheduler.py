@@ -254,7 +254,7 @@ class Scheduler:
         while words[CLOCK] < deadline and words[TOUCH] < accesses:
             marked = self._limit(tenant)
             stream, count = tenant.feed.window(words[TOUCH], marked)
-            served, reason = run_alone(self.engine_address, stream, count, deadline)
+            served, reason = run_alone(self.engine_address, stream, count, deadline, self.tlb_rule)
             if self._pause(tenant) or reason == LOG_FULL or served == marked:
                 return
 
@@ -271,7 +271,7 @@ class Scheduler:
         """Several tenants, in turns that are taken in the compiled loop; a tenant comes back for words, a mark,
         sleep or its end.
         """
-        while (index := run_together(self.engine_address, self._spans, self._turns, deadline)) >= 0:
+        while (index := run_together(self.engine_address, self._spans, self._turns, deadline, self.tlb_rule)) >= 0:
             self._next_span(self.tenants[index])
 
     def _forget_span(self, tenant: Tenant) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from klrubench.engine.access import CLOCK, GAP, N_CATEGORIES, OP_BINS, STALL, TENANT_WORDS
+from klrubench.engine.array_table import addresses
 from klrubench.engine.latency import (
     CACHE_PS,
     COMPUTE_PS,
@@ -21,7 +22,6 @@ from klrubench.engine.latency import (
     TENANT_COLUMNS,
     THREADS,
 )
-from klrubench.engine.pointer import addresses
 from klrubench.engine.quantum import Engine
 from klrubench.engine.random import stream_key
 from klrubench.engine.tlb import NEXT_SWITCH_PS, SWITCH_PS
@@ -127,6 +127,7 @@ class System(Scheduler):
         self._switch_tasks()
         self.engine_addresses = addresses(list(self.engine))
         self.engine_address = self.engine_addresses.ctypes.data
+        self.tlb_rule = True if len(self.mm.tlb) else None
         self._watch()
         for tenant in self.tenants:
             tenant.used = self.mm.mms[tenant.index, MM_RAN : MM_RAN + k]
