@@ -64,7 +64,7 @@ class Helper(CPUDispatcher):  # type: ignore[misc]
     """A function for kernels alone, inlined where it is called, and compiled without a wrapper for Python.
 
     (Called out of line it would count references to the arrays it is handed, 0.3 us a call. The wrappers of all helpers
-    would take a sixth of the time of compiling.) Called from Python, as tests do, it is compiled once more in each process.
+    would take a sixth of the time of compiling.) Called from Python, as by tests, it is compiled again in each process.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
