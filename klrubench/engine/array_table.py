@@ -34,7 +34,7 @@ def addresses(arrays: list[np.ndarray]) -> np.ndarray:
     return np.array(rows, np.int64)
 
 
-class ArrayTable(types.Type):  # type: ignore[misc]
+class ArrayTable(types.Type):
     """The numba type of a table: arrays by name, in order; then `table`, the table itself, and its `address`."""
 
     def __init__(self, name: str, arrays: tuple[tuple[str, types.Array], ...]) -> None:
@@ -44,16 +44,16 @@ class ArrayTable(types.Type):  # type: ignore[misc]
 
 
 @register_model(ArrayTable)
-class _Model(models.PrimitiveModel):  # type: ignore[misc]
+class _Model(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: ArrayTable) -> None:
         super().__init__(manager, kind, WORD)
 
 
 @infer_getattr
-class _Attributes(AttributeTemplate):  # type: ignore[misc]
+class _Attributes(AttributeTemplate):
     key = ArrayTable
 
-    def generic_resolve(self, kind: ArrayTable, name: str) -> types.Type | None:
+    def generic_resolve(self, kind: ArrayTable, name: str) -> Any:  # type: ignore[override]
         if name == "address":
             return types.int64
         if name == "table":
@@ -112,9 +112,9 @@ def reader(name: str, **arrays: tuple[Any, int]) -> Callable[[int], Any]:
 
     @njit_inline
     def table_at(address: int) -> Any:
-        return as_table(address)  # type: ignore[call-arg]
+        return as_table(address)
 
-    return table_at  # type: ignore[no-any-return]
+    return table_at
 
 
 def _scalar(dtype: Any) -> types.Type:

@@ -60,7 +60,7 @@ cfunc: Any = partial(numba.cfunc, cache=True, error_model="numpy")
 intrinsic: Any = numba.extending.intrinsic
 
 
-class Helper(CPUDispatcher):  # type: ignore[misc]
+class Helper(CPUDispatcher):
     """A function for kernels alone, inlined where it is called, and compiled without a wrapper for Python.
 
     (Called out of line it would count references to the arrays it is handed, 0.3 us a call. The wrappers of all helpers

@@ -83,6 +83,7 @@ class Scheduler:
     factor: np.ndarray
     cost: np.ndarray
     engine_address: int
+    tlb_rule: bool | None
     parked = Parked()
 
     if TYPE_CHECKING:
