@@ -13,7 +13,6 @@ from klrubench.study.executors import cold
 SCRIPT = """
 from klrubench.engine.quantum import run_alone
 from klrubench.machine import load_machine
-from klrubench.mm.mglru.walk import walk_at
 from klrubench.mm.numa_scan import _task_numa_work
 from klrubench.mm.vmscan import _balance_slice
 from klrubench.simulate import simulate
@@ -21,7 +20,7 @@ from klrubench.study.executors.cold import compile_share
 from klrubench.study.plugins import find_policy, find_workload
 
 compile_share(4), compile_share(7)
-kernels = {"run_alone": run_alone, "walk": walk_at, "scan": _task_numa_work, "kswapd": _balance_slice}
+kernels = {"run_alone": run_alone, "scan": _task_numa_work, "kswapd": _balance_slice}
 shared = {name: len(kernel.signatures) for name, kernel in kernels.items()}
 for policy in ("klruscand", "random_promotion", "numa_balancing"):
     simulate(load_machine("cxl-asic"), find_workload("uniform")(), find_policy(policy)(), 1, duration_s=10.0, fold=512)
@@ -30,9 +29,9 @@ print({name: (shared[name], len(kernel.signatures)) for name, kernel in kernels.
 
 
 def test_shares_are_the_kernels_that_runs_call() -> None:
-    """One signature each after the shares, and none more after runs that need all four."""
+    """One signature each after the shares, and none more after runs that need all three."""
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(dict.fromkeys(("run_alone", "walk", "scan", "kswapd"), (1, 1)))
+    assert done.stdout.strip() == str(dict.fromkeys(("run_alone", "scan", "kswapd"), (1, 1)))
 
 
 def test_a_folder_without_kernels_is_cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
