@@ -85,7 +85,7 @@ DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = (
     16  # runs without a page after which kswapd is not woken again (classic LRU; under MGLRU it never fails)
 )
-WORK = np.array([DEMOTE_FOLIOS, PGSTEAL_KSWAPD, PGREFILL, PGAGING_PTE, PGAGING_YOUNG, PGCARRIED, PGSCAN_KSWAPD])
+WORK = (DEMOTE_FOLIOS, PGSTEAL_KSWAPD, PGREFILL, PGAGING_PTE, PGAGING_YOUNG, PGCARRIED, PGSCAN_KSWAPD)
 SLICE_PS = 10_000_000_000  # work that kswapd does before others run: one quantum
 
 
@@ -364,7 +364,7 @@ class Kswapd:
 
     def balance(self, system: System) -> Iterator[Any]:
         """Reclaim in slices of 10 ms of its own time until balanced or nothing more can be had."""
-        mm, node, self.stolen = system.mm, self.node, 0
+        mm, node, stat, self.stolen = system.mm, self.node, system.mm.stat.data, 0
         if mm.node[node, DEMOTION_TARGET] < 0:
             return
         batch, examine = max(1, MIN_LRU_BATCH // system.fold), max(1, MAX_LRU_BATCH // system.fold)
@@ -373,9 +373,11 @@ class Kswapd:
         )
         self.progress[:] = DEF_PRIORITY, 0, 0
         while self.progress[0] >= 1 and mm.node[node, FREE] < (target := self.target_free(system) + batch):
-            before = mm.stat[WORK]
+            before = [stat[k] for k in WORK]
             balance_slice(mm, node, system.n_memcgs, target, price, examine, system.fold, self.walk, self.progress)
-            folios, pages, refilled, pte, young, carried, scanned = (mm.stat[WORK] - before).tolist()
+            folios, pages, refilled, pte, young, carried, scanned = (
+                stat[k] - was for k, was in zip(WORK, before, strict=True)
+            )
             self.stolen += pages
             system.charge(aging_pte=pte, aging_young=young, carry_page=carried, kswapd_scan=scanned + refilled)
             system.charge_moves("kswapd_page", folios, pages)
