@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from klrubench.report.sweep import RELATIVE, UNITS, sweep_text
+from klrubench.report.text import significant
 
 Found = Mapping[str, Any]
 WIDTH = 110
@@ -129,8 +130,8 @@ def _contour(grid: Found, unit: str) -> dict[str, Any]:
     cells = [[_short(value) for value in row] for row in grid["best"]]
     trace = {
         "type": "heatmap",
-        "x": [str(_short(edge)) for edge in grid["columns"]],
-        "y": [str(_short(edge)) for edge in grid["rows"]],
+        "x": [_edge(edge) for edge in grid["columns"]],
+        "y": [_edge(edge) for edge in grid["rows"]],
         "z": cells,
         "text": [["" if value is None else f"{value:+.2f}" for value in row] for row in cells],
         "texttemplate": "%{text}",
@@ -140,11 +141,16 @@ def _contour(grid: Found, unit: str) -> dict[str, Any]:
     }
     layout = {
         "xaxis": {"title": {"text": f"{grid['across']}, from"}, "type": "category"},
-        "yaxis": {"title": {"text": f"{grid['up']}, from"}, "type": "category"},
+        "yaxis": {"title": {"text": f"{grid['up']}, from"}, "type": "category", "automargin": True},
     }
     pair = f"{grid['across']} and {grid['up']}"
     title = f"Best of the full trials in each field of {pair}; a field is named by its lower edge."
     return {"title": title, "traces": [trace], "layout": {**layout, "height": 380}}
+
+
+def _edge(value: Any) -> str:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return significant(value, 3) if number else str(_short(value))
 
 
 def _importance(found: Found) -> Iterator[tuple[str, dict[str, Any]]]:
