@@ -28,6 +28,7 @@ class Winner:
     Attributes:
         policy: name; `default`, `tuned`: labels (the same where the default itself won).
         tuned_on, held_out: labels of workloads that chose the winner, and of those that did not.
+        folds: of each workload, in that order: the scale (1/fold) that it was judged at.
         trials: settings that were tried.
         told: the rest of the file: machine, ratio, seeds that judged, seconds, scale, as `Question` takes them.
     """
@@ -37,13 +38,17 @@ class Winner:
     tuned: str
     tuned_on: tuple[str, ...]
     held_out: tuple[str, ...]
+    folds: tuple[int, ...]
     trials: int
     told: dict[str, Any]
 
-    def question(self, also: Sequence[str] = ()) -> Question:
-        """Default and tuned and the policies in `also`, on all of its workloads, on the seeds that judge."""
-        policies = dict.fromkeys([*also, self.default, self.tuned])
-        return Question(**{**self.told, "policy": tuple(policies), "workload": (*self.tuned_on, *self.held_out)})
+    def questions(self, also: Sequence[str] = ()) -> list[Question]:
+        """Default and tuned and the policies in `also`, on each of its workloads, on the seeds that judge."""
+        policies = tuple(dict.fromkeys([*also, self.default, self.tuned]))
+        return [
+            Question(**{**self.told, "policy": policies, "workload": (label,), "scale": f"1/{fold}"})
+            for label, fold in zip((*self.tuned_on, *self.held_out), self.folds, strict=True)
+        ]
 
 
 def command_for(policy: str) -> str:
@@ -72,12 +77,12 @@ def read_winner(policy: str, file: Path) -> Winner:
         others = [label for label in policies if label != default]
         found = Winner(
             policy, default, others[0] if others else default, tuple(about["tuned_on"]), tuple(about["held_out"]),
-            int(about["trials"]), told,
+            tuple(about["folds"]), int(about["trials"]), told,
         )  # fmt: skip
         names = {policy_part(label).name for label in (found.default, found.tuned)}
         labels = [workload_part(text).label for text in (*found.tuned_on, *found.held_out)]
         whole = len(others) <= 1 and names == {policy} and found.tuned_on and found.held_out and told["first_seed"] > 1
-        found.question()
+        found.questions()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{shown(file)}: no winner of a sweep ({error}); {command_for(policy)}") from None
     except KlrubenchError as error:

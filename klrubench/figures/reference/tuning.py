@@ -27,7 +27,7 @@ def LACKS() -> str:
 
 def RUNS() -> list[Any]:
     """Default, tuned and no migration, on seeds that chose nothing."""
-    return [found.question(["all_top", "first_touch"]) for found in winners(POLICIES)[0]]
+    return [each for found in winners(POLICIES)[0] for each in found.questions(["all_top", "first_touch"])]
 
 
 def CAPTION() -> str:
