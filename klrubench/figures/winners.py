@@ -93,17 +93,25 @@ def read_winner(policy: str, file: Path) -> Winner:
     return Winner(**{**vars(found), "tuned_on": tuple(told_on), "held_out": tuple(held)})
 
 
-def winners(policies: Sequence[str]) -> tuple[list[Winner], str]:
-    """The winners of these policies, and one line on what lacks (empty: nothing): the commands that make it."""
-    found: list[Winner] = []
-    commands: list[str] = []
-    for policy in policies:
-        file = winner_file(policy)
-        if file is None:
-            commands.append(command_for(policy))
-            continue
-        try:
-            found.append(read_winner(policy, file))
-        except UsageError as error:
-            return found, str(error)
-    return found, f"no winner's file yet; run: {' ; '.join(commands)}" if commands else ""
+def winners(policies: Sequence[str]) -> list[Winner]:
+    """The winners of these policies, those that are there and whole."""
+    return [found for found in map(_winner, policies) if isinstance(found, Winner)]
+
+
+def lacking(policies: Sequence[str]) -> str:
+    """What lacks, in one line: the commands that make it, or what is wrong with a file; empty: nothing."""
+    missing = [policy for policy in policies if winner_file(policy) is None]
+    if missing:
+        return f"no winner's file yet; run: {' ; '.join(map(command_for, missing))}"
+    return "; ".join(found for found in map(_winner, policies) if isinstance(found, str))
+
+
+def _winner(policy: str) -> Winner | str:
+    """The winner of a policy, or what is wrong with its file."""
+    file = winner_file(policy)
+    if file is None:
+        return "none"
+    try:
+        return read_winner(policy, file)
+    except UsageError as error:
+        return str(error)

@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from klrubench.figures import expect, word_for
-from klrubench.figures.frames import overall_slowdown, slowdowns
+from klrubench.figures.frames import overall_slowdown
+from klrubench.figures.marks import log_axis
 from klrubench.figures.style import GREY, look
-from klrubench.figures.winners import winners
+from klrubench.figures.winners import lacking, winners
 
 if TYPE_CHECKING:
     import polars as pl
 
 POLICIES = ("klruscand", "numa_balancing", "random_sampling")
-EQUAL = 1.0
-"""Points within which two slowdowns count as equal."""
-MEAN = "mean"
-GROUPS = ("tuned on", "held out")
+EQUAL = 1.0  # points within which two slowdowns count as equal
+MEAN, GROUPS = "mean", ("tuned on", "held out")
+WORK = ("workload", "machine", "ratio", "duration_s", "fold", "seed")
+LACKS = partial(lacking, POLICIES)
 PANELS, WIDTH, HEIGHT = len(POLICIES), "page", 0.36
-
-
-def LACKS() -> str:
-    """The sweeps whose winners are not there."""
-    return winners(POLICIES)[1]
 
 
 def RUNS() -> list[Any]:
     """Default, tuned and no migration, on seeds that chose nothing."""
-    return [each for found in winners(POLICIES)[0] for each in found.questions(["all_top", "first_touch"])]
+    return [each for found in winners(POLICIES) for each in found.questions(["all_top", "first_touch"])]
 
 
 def CAPTION() -> str:
     """What is drawn, and which parameters won."""
-    found = winners(POLICIES)[0]
+    found = winners(POLICIES)
     tried = ", ".join(dict.fromkeys(str(each.trials) for each in found))
-    tuned = "; ".join(each.tuned if each.tuned != each.default else f"{each.default} as it is" for each in found)
+    tuned = "; ".join(each.tuned if each.tuned != each.default else f"{each.default} won" for each in found)
     return f"""
-        Slowdown against all memory in DRAM, kernel threads' CPU time charged, with default parameters (hollow) and
-        with those that won a sweep of {tried} trials a policy (filled), on the workloads that the sweep tuned on and,
-        below the line, on workloads that it never saw; seeds are others than those that chose. Means are over the
-        workloads above them. Bars: 95 % intervals. Light dots: kernel threads on spare cores. Ticks: no migration.
-        Tuned: {tuned}.
+        Slowdown against all memory in DRAM with default parameters (hollow) and with those that won a sweep of {tried}
+        trials a policy (filled): large marks with kernel threads' CPU time charged, which is what was made small,
+        small ones with kernel threads on spare cores. Above the line the workloads that the sweep tuned on, below it
+        workloads that it never saw; the seeds are others than those that chose. Means are over the workloads above
+        them; bars are 95 % intervals. Ticks: no migration. Tuned: {tuned}.
     """
 
 
@@ -48,27 +45,29 @@ def data(frame: pl.DataFrame) -> pl.DataFrame:
     """Slowdown, charged and spare, by policy, workload (and their mean), and setting."""
     import polars as pl
 
-    cells = {(one["policy"], one["workload"]): one for one in slowdowns(frame).iter_rows(named=True)}
     rows = []
-    for each in winners(POLICIES)[0]:
+    for each in winners(POLICIES):
+        # sweeps may have been judged at different scales: runs go together with those of the tuned policy
+        there = frame.filter(frame["policy"] == each.tuned).select(WORK).unique()
+        own = frame.join(there, on=WORK, how="semi", maintain_order="left")
         settings = {"default": each.default, "tuned": each.tuned, "no migration": "first_touch"}
         for group, workloads in zip(GROUPS, (each.tuned_on, each.held_out), strict=True):
             for setting, label in settings.items():
                 about = {"policy": each.policy, "group": group, "setting": setting, "label": label}
-                means = overall_slowdown(frame, label, workloads, ("charged", "spare"))
-                rows.append({**about, "workload": MEAN, **means})
-                rows += [{**about, "workload": name, **_numbers(cells[label, name])} for name in workloads]
+                for name, these in ((MEAN, workloads), *((one, (one,)) for one in workloads)):
+                    found = overall_slowdown(own, label, these, ("charged", "spare"))
+                    rows.append({**about, "workload": name, **found})
     return pl.DataFrame(rows)
 
 
-def _numbers(cell: dict[str, Any]) -> dict[str, Any]:
-    names = {"charged_pct": "charged_pct", "charged_half_pct": "charged_half_pct"}
-    names |= {"spare_pct": "slowdown_pct", "spare_half_pct": "half_pct", "seeds": "seeds"}
-    return {name: cell[column] for name, column in names.items()}
+def TABLE(data: pl.DataFrame) -> pl.DataFrame:
+    """The means alone."""
+    return data.filter(data["workload"] == MEAN).drop("label", "workload")
 
 
 def draw(axes: Any, data: pl.DataFrame) -> None:
-    """A panel a policy, a line a workload from default to tuned."""
+    """A panel a policy, a line a workload from default to tuned; the same axis in all."""
+    ends = [data["charged_pct"].min(), data["spare_pct"].min(), data["charged_pct"].max()]
     for panel, policy in zip(axes, POLICIES, strict=True):
         part = data.filter(data["policy"] == policy)
         lines = list(dict.fromkeys(part.select("group", "workload").iter_rows()))
@@ -79,25 +78,26 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
         panel.axhline(0.5 - sum(group == GROUPS[0] for group, _ in lines), color=GREY, linewidth=0.8)
         names = [f"{group}: mean" if name == MEAN else name for group, name in lines]
         panel.set_yticks([-place for place in range(len(lines))], names if panel is axes[0] else [""] * len(lines))
-        panel.set_title(word_for(policy))
-        panel.set_xlabel("slowdown, charged, %")
+        log_axis(panel, min(ends), max(ends))
+        panel.set(title=word_for(policy), xlabel="slowdown, %")
         panel.grid(False, axis="y")
 
 
 def _line(panel: Any, policy: str, y: int, at: dict[str, dict[str, Any]]) -> None:
     how, (old, new) = look(policy), (at["default"], at["tuned"])
     panel.plot([old["charged_pct"], new["charged_pct"]], [y, y], color=how.colour, linewidth=1)
-    panel.plot(at["no migration"]["charged_pct"], y, "|", color="black", markersize=8, label="no migration")
-    for one, fill, up, label in ((old, "white", 0.12, "default"), (new, how.colour, -0.12, "tuned")):
-        panel.plot(one["spare_pct"], y + up, ".", color=how.colour, alpha=0.45, markersize=4, label="spare cores")
-        panel.errorbar(one["charged_pct"], y, xerr=one["charged_half_pct"] or 0, fmt=how.marker, color=how.colour,
-                       markerfacecolor=fill, elinewidth=0.8, capsize=1.5, label=label, zorder=4)  # fmt: skip
+    panel.plot(at["no migration"]["charged_pct"], y, "|", color="black", markersize=12, label="no migration")
+    for one, fill, up, word in ((old, "white", 0.2, "default"), (new, how.colour, -0.2, "tuned")):
+        same = {"color": how.colour, "markerfacecolor": fill}
+        panel.plot(one["spare_pct"], y + up, "o", alpha=0.45, markersize=2.2, label=f"{word}, spare cores", **same)
+        half = one["charged_half_pct"] or 0
+        panel.errorbar(one["charged_pct"], y, xerr=half, fmt=how.marker, label=f"{word}, charged", zorder=4, **same)
 
 
 def _means(data: Any, group: str) -> dict[str, tuple[float, float]]:
     """By policy: default and tuned."""
-    part = data.filter((data["group"] == group) & (data["workload"] == MEAN))
-    by = {(one["policy"], one["setting"]): one["charged_pct"] for one in part.iter_rows(named=True)}
+    rows = data.filter((data["group"] == group) & (data["workload"] == MEAN)).iter_rows(named=True)
+    by = {(one["policy"], one["setting"]): one["charged_pct"] for one in rows}
     return {policy: (by[policy, "default"], by[policy, "tuned"]) for policy in POLICIES}
 
 
@@ -108,7 +108,7 @@ def _not_worse(data: Any) -> tuple[bool, str]:
 
 
 def _less_gained(data: Any) -> tuple[bool, str]:
-    own, other = ({name: old - new for name, (old, new) in _means(data, group).items()} for group in GROUPS)
+    own, other = ({name: old - new for name, (old, new) in _means(data, each).items()} for each in GROUPS)
     told = ", ".join(f"{name} {own[name]:.1f} and {other[name]:.1f} points" for name in POLICIES)
     return all(other[name] <= own[name] + EQUAL for name in POLICIES), told
 

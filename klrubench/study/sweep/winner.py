@@ -56,7 +56,7 @@ def winner_toml(plan: Plan, confirmed: Mapping[str, Any], name: str, about: str)
 
 
 def _scale(plan: Plan, confirmed: Mapping[str, Any]) -> str:
-    """The scale as typed; where that is coarser than the winner was found to hold, the coarsest that it was judged at."""
+    """The scale as typed; where that is coarser than the winner could be judged at, the coarsest that it was."""
     told, judged = plan.question, confirmed["scales"]
     bases = bases_of(told, list(judged), plan.part, plan.asked.full_duration, told.scale)
     same = all(judged[base.workload.label] == base.fold for base in bases)
