@@ -25,7 +25,7 @@ def claims_text(found: Sequence[Found]) -> str:
         Column(("expected",), [number(each.claim.expected) for each in found], gap=2),
         Column(("+-",), [number(each.claim.tolerance) for each in found], gap=1),
         Column(("found",), [_value(each) for each in found], gap=2),
-        Column(("+-",), [number(each.half) if each.half is not None else "" for each in found], gap=1),
+        Column(("+-",), [number(each.half, 2) if each.half is not None else "" for each in found], gap=1),
         Column(("",), ["holds" if each.holds else "DOES NOT HOLD" for each in found], left=True, gap=2),
         Column(("runs",), [each.claim.runs.name for each in found], left=True, gap=2),
     ]
@@ -48,7 +48,7 @@ def claims_markdown(found: Sequence[Found]) -> str:
     ]
     for each in found:
         claim = each.claim
-        half = f" ± {number(each.half)}" if each.half is not None else ""
+        half = f" ± {number(each.half, 2)}" if each.half is not None else ""
         unit = f" {claim.unit}" if claim.unit else ""
         cells = (
             claim.name, claim.text, came_from(each), claim.runs.name,
@@ -90,7 +90,7 @@ def came_from(each: Found) -> str:
 
 
 def _plain(side: Any) -> list[str]:
-    named = ("workload", "policy", "file")
+    named = ("file",) if "file" in side else ("workload", "policy")
     found = [
         ", ".join(side[name]) if isinstance(side[name], list) else str(side[name]) for name in named if name in side
     ]
@@ -102,6 +102,6 @@ def _value(each: Found) -> str:
     return "-" if each.value is None else number(each.value)
 
 
-def number(value: float) -> str:
-    """Four significant digits, without an exponent where it is not needed."""
-    return f"{value:.4g}" if abs(value) < 1e4 or abs(value) >= 1e9 else f"{value:.0f}"
+def number(value: float, digits: int = 4) -> str:
+    """So many significant digits, without an exponent where it is not needed."""
+    return f"{value:.{digits}g}" if abs(value) < 10**digits or abs(value) >= 1e9 else f"{value:.0f}"

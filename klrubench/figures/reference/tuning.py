@@ -67,7 +67,7 @@ def TABLE(data: pl.DataFrame) -> pl.DataFrame:
 
 def draw(axes: Any, data: pl.DataFrame) -> None:
     """A panel a policy, a line a workload from default to tuned; the same axis in all."""
-    ends = [data["charged_pct"].min(), data["spare_pct"].min(), data["charged_pct"].max()]
+    ends = [*data["charged_pct"].to_list(), *data["spare_pct"].to_list()]
     for panel, policy in zip(axes, POLICIES, strict=True):
         part = data.filter(data["policy"] == policy)
         lines = list(dict.fromkeys(part.select("group", "workload").iter_rows()))
