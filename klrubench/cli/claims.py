@@ -30,7 +30,7 @@ def command(
     Examples:
       klrubench claims
       klrubench claims --check
-      klrubench claims --keep results --write     after a new study
+      klrubench claims --keep results --write
     """
     from klrubench.cli.output import emit, emit_json, say
     from klrubench.errors import KlrubenchError

@@ -29,7 +29,10 @@ LINES = ("DRAM hit %", "promoted, MiB/s", "demoted, MiB/s", "kernel threads, % o
 POINTS = 400_000
 """Numbers of time lines in a page at most: about 2.5 MB; more runs get fewer points each."""
 
-MOST_POINTS = 150
+MOST_POINTS, LEAST_POINTS = 150, 12
+RUN_NUMBERS = 220
+"""What a run's row and words take, as numbers of time lines: a page of a thousand runs is to stay under 8 MB."""
+
 _MIB_PAGES = 256
 
 
@@ -50,9 +53,10 @@ def report(store: Store, say: Callable[[str], None] = lambda line: None) -> str:
     compared = comparisons([record for code, record in runs if code == newest])
     swept = sweeps(runs)
     searched = list(journals(store.path / FOLDER, say))
+    points = _points(len(records))
     data = {
         "lines": LINES,
-        "runs": {record["id"]: _run(store, record, max(12, POINTS // (5 * len(records)))) for record in records},
+        "runs": {record["id"]: _run(store, record, points) for record in records},
         "comparisons": [_bars(group) for group in compared],
         "sweeps": [_plot(sweep) for sweep in swept],
         "figures": [figure for k, found in enumerate(searched) for figure in plots(found, k, len(searched))],
@@ -85,6 +89,12 @@ def report(store: Store, say: Callable[[str], None] = lambda line: None) -> str:
         ]
     )
     return _document(body, data, script)
+
+
+def _points(runs: int) -> int:
+    """Points that each run's time lines get on a page of so many runs."""
+    numbers = min(POINTS, POINTS + 100_000 - RUN_NUMBERS * runs)
+    return max(LEAST_POINTS, numbers // (5 * runs))
 
 
 def plotly_script() -> str:
