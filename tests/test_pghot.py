@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from klrubench.engine.bits import ACCESSED, ACTIVE
 from klrubench.mm.numa_promotion import promotion_rules
-from klrubench.mm.pghot import UNKNOWN, UNQUEUED, PghotArrays, pghot_arrays, pop_promote, record_access, record_pages
+from klrubench.mm.pghot import PghotArrays, pghot_arrays, pop_promote, record_access, record_pages
+from klrubench.mm.pghot_heap import UNKNOWN, UNQUEUED
 from klrubench.mm.state import (
     KPROMOTED_DROPPED,
     KPROMOTED_NON_LRU,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from klrubench.mm import pghot_v0 as v0
 from klrubench.mm import pghot_v1 as v1
 from klrubench.mm.numa_promotion import promotion_rules
-from klrubench.mm.pghot import UNKNOWN
+from klrubench.mm.pghot_heap import UNKNOWN
 from klrubench.mm.pghot_map import (
     FREQ_FIELD,
     NID_FIELD,

@@ -5,6 +5,7 @@ Every stream gives the same bytes however it is cut into chunks, because touch i
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -59,7 +60,7 @@ def head_ranks(layout: Layout, ranks: int, exponent: float) -> int:
     return head if head > layout.fold else 0
 
 
-class _BlockStream:
+class _BlockStream(ABC):
     """A stream that is made block by block."""
 
     def fill(self, out: np.ndarray, first: int) -> None:
@@ -67,8 +68,9 @@ class _BlockStream:
         for start in range(0, len(out), BLOCK):
             self._fill_block(out[start : start + BLOCK], first + start)
 
+    @abstractmethod
     def _fill_block(self, out: np.ndarray, first: int) -> None:
-        raise NotImplementedError
+        """Write the touches of a block."""
 
 
 class ZipfStream(_BlockStream):

@@ -18,15 +18,13 @@ from klrubench.engine.jit import njit, njit_inline
 from klrubench.mm.lru import folio_nr_pages
 from klrubench.mm.migrate import is_toptier, promote
 from klrubench.mm.numa_promotion import may_promote
-from klrubench.mm.pghot import (
+from klrubench.mm.pghot import FREQ_LIMIT, FREQ_MASK, Pghot
+from klrubench.mm.pghot_heap import (
     COUNT,
-    FREQ_LIMIT,
-    FREQ_MASK,
     MS_PER_JIFFY,
     UNKNOWN,
     UNQUEUED,
     WINDOW_JIFFIES,
-    Pghot,
     has_hot,
     pop_hottest,
     requeue,
