@@ -1,0 +1,214 @@
+"""Default and tuned side by side: a row a policy, what was judged where, the winners, and whether the order changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from klrubench.report.text import Column, blocks, fixed, half, joined, keyed, points, wrapped
+from klrubench.study.ranking import Difference, Order, Pair
+from klrubench.study.statistics import Estimate
+from klrubench.study.tuned_answer import ACCOUNTS, HELD_OUT, SUITE, Contestant, Tuned
+
+NAME = 21
+TITLES = {"charged": "kernel threads charged", "spare": "kernel threads on spare cores"}
+SCOPES = {SUITE: "workloads it was tuned on", HELD_OUT: "held-out workloads"}
+SIGNS = {"equal": "=", "n.s.": "~", "1 seed": "~"}
+
+
+def tuned_text(found: Tuned, width: int) -> str:
+    """All of it, no line wider than `width`."""
+    short, key = keyed([each.label for each in found.contestants], NAME)
+    parts = [_head(found, width)]
+    for account in ACCOUNTS:
+        parts.append([f"slowdown %, {TITLES[account]}", *_whole(found, account, short, width)])
+    for account in ACCOUNTS:
+        lines = _each(found, account, short, width)
+        parts += [[f"by workload, {TITLES[account]}: default and tuned", *lines]] if lines else []
+    parts.append(_winners(found, width))
+    parts.append([line for account in ACCOUNTS for line in _order(found.orders[account], account, width)])
+    parts.append([line for note in [*key, *_notes(found)] for line in wrapped(note, width, "  ")])
+    return "\n\n".join("\n".join(line.rstrip() for line in lines) for lines in parts)
+
+
+def _head(found: Tuned, width: int) -> list[str]:
+    told = found.manifest
+    seeds, lasts, scales = told["seeds"], told["duration_s"], told["scales"]
+    sampler = told["sampler"]
+    tuned = len(told["sweeps"])
+    first = [
+        f"{tuned} {'policy' if tuned == 1 else 'policies'} tuned, {told['budget']} trials each",
+        f"{sampler['name']}, seed {sampler['seed']}",
+        f"least {told['objective']} slowdown",
+        f"{told['machine']} {told['ratio'] or ''}".strip(),
+    ]
+    held = ", ".join(told["held_out"]) or "no workload"
+    return [
+        *joined(first, width, ", ", "  "),
+        *wrapped(
+            f"tuned on {', '.join(told['workloads'])}: {lasts['sweep']:g} s at scale {_scales(scales['sweep'])}, seeds "
+            f"{_seeds(seeds['sweep'])}; the best {told['top']} and the default again, {lasts['judging']:g} s at "
+            f"{_scales(scales['judging'])}: seeds {_seeds(seeds['choosing'])} choose the winner, seeds "
+            f"{_seeds(seeds['judging'])} judge it; held out: {held}",
+            width,
+            "  ",
+        ),
+    ]
+
+
+def _scales(folds: dict[str, int]) -> str:
+    return " to ".join(f"1/{fold}" for fold in sorted({min(folds.values()), max(folds.values())}))
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]}-{seeds[-1]}"
+
+
+def _whole(found: Tuned, account: str, short: dict[str, str], width: int) -> list[str]:
+    """The means: default, tuned and their difference, on what they were tuned on and on what was held out."""
+    labels = [each.label for each in found.contestants]
+    groups = []
+    for scope, title in SCOPES.items():
+        cells = [found.cell(label, scope, "", account) for label in labels]
+        rows = [cell for cell in cells if cell is not None]
+        if not rows:
+            continue
+        won = [each.default_won for each in found.contestants]
+        columns = [
+            Column(("default",), [_level(row.default) for row in rows], group=title, gap=2),
+            Column(("tuned",), [_level(row.tuned) for row in rows], group=title, gap=2),
+            Column(
+                ("difference",),
+                [_gain(row.difference, same) for row, same in zip(rows, won, strict=True)],
+                group=title,
+                left=True,
+                gap=2,
+            ),
+        ]
+        groups.append(columns)
+    return _laid([short[label] for label in labels], groups, width)
+
+
+def _each(found: Tuned, account: str, short: dict[str, str], width: int) -> list[str]:
+    """Workload by workload, where a scope has several."""
+    rows_of = [each for each in found.contestants if each.ranked]
+    labels = [each.label for each in rows_of]
+    groups = []
+    for scope, names in ((SUITE, found.manifest["workloads"]), (HELD_OUT, found.manifest["held_out"])):
+        for name in names if len(names) > 1 else []:
+            rows = [cell for label in labels if (cell := found.cell(label, scope, name, account)) is not None]
+            title = name if scope == SUITE else f"{name} (held out)|{name}"
+            marks = [_short(row.difference, each) for row, each in zip(rows, rows_of, strict=True)]
+            groups.append(
+                [
+                    Column(("default",), [points(row.default.pct) for row in rows], group=title, gap=3),
+                    Column(("tuned",), [points(row.tuned.pct) if row.tuned else "" for row in rows], group=title),
+                    Column(("",), marks, group=title, left=True),
+                ]
+            )
+    return _laid([short[label] for label in labels], groups, width)
+
+
+def _laid(labels: list[str], groups: list[list[Column]], width: int) -> list[str]:
+    if not groups:
+        return []
+    parts = blocks([Column(("",), labels, left=True, gap=0)], groups, [], width)
+    return [line for k, part in enumerate(parts) for line in ([""] if k else []) + part]
+
+
+def _level(found: Estimate | None) -> str:
+    if found is None:
+        return ""
+    around = half(found.half_pct)
+    return points(found.pct) + (f"+-{around}" if around else "")
+
+
+def _gain(found: Difference | None, same: bool) -> str:
+    if found is None:
+        return ""
+    return "the default won" if same else _difference(found)
+
+
+def _short(found: Difference | None, each: Contestant) -> str:
+    return "" if found is None else "same" if each.default_won else _mark(found)
+
+
+def _difference(found: Difference) -> str:
+    ends = "" if found.low is None else f" [{fixed(found.low, 1)},{fixed(found.high, 1)}]"
+    return f"{_signed(found.points)}{ends} {_mark(found)}".rstrip()
+
+
+def _signed(value: float) -> str:
+    text = fixed(value, 1)
+    return text if text.startswith("-") or not float(text) else f"+{text}"
+
+
+def _mark(found: Difference) -> str:
+    return "" if found.word == "exact" else found.word
+
+
+def _winners(found: Tuned, width: int) -> list[str]:
+    lines = ["tuned to"]
+    for each in found.contestants:
+        if each.tuned is not None:
+            lines += joined(_winner(each), width - 2, ",", "    ")
+        elif each.why not in ("a bound", "a control"):
+            lines += wrapped(f"{each.label}: shown as it is, {each.why}", width - 2, "    ")
+    return [lines[0], *(f"  {line}" for line in lines[1:])]
+
+
+def _winner(each: Contestant) -> list[str]:
+    assert each.tuned is not None
+    counts, about = each.sweep["counts"], each.sweep["about"]
+    axes = len(about["space"]["axes"])
+    failed = f", {counts['failed']} failed" if counts["failed"] else ""
+    spent = f"{counts['trials']} trials ({counts['complete']} full, {counts['pruned']} pruned{failed})"
+    line = f"{each.label}: {spent} over {axes} parameter{'s'[: axes != 1]}"
+    if each.default_won:
+        return [f"{line}: its default; on fresh seeds none of the best trials was better"]
+    first, *rest = each.tuned.label.split(",")
+    return [f"{line}: {first}", *rest]
+
+
+def _order(found: Order, account: str, width: int) -> list[str]:
+    """The order before and after, and what of the change is sure."""
+    lines = [f"order, {TITLES[account]}"]
+    for word, labels, tuned in (("defaults", found.default, False), ("tuned", found.tuned, True)):
+        chain = labels[0]
+        for before, label in pairwise(labels):
+            chain += f" {SIGNS.get(found.between(before, label, tuned).word, '<')} {label}"
+        lines += wrapped(f"  {word:<9} {chain}", width, " " * 12)
+    turned = [pair for pair in found.pairs if pair.change == "reversed"]
+    for pair in turned:
+        lines += wrapped(f"  tuning turns round {_turn(pair)}", width, "    ")
+    if not turned:
+        lines.append("  tuning turns no two of them round significantly")
+    words = {"parted": "told apart only once tuned", "joined": "no longer told apart once tuned"}
+    for change, text in words.items():
+        names = [_ahead(pair) for pair in found.pairs if pair.change == change]
+        lines += joined([f"  {text}: {names[0]}", *names[1:]], width, "; ", "    ") if names else []
+    return lines
+
+
+def _turn(pair: Pair) -> str:
+    return (
+        f"{pair.first} and {pair.second}: {_difference(pair.default)} points between them with defaults, "
+        f"{_difference(pair.tuned)} once tuned"
+    )
+
+
+def _ahead(pair: Pair) -> str:
+    sure: Any = pair.default if pair.change == "joined" else pair.tuned
+    first, second = (pair.first, pair.second) if sure.sign < 0 else (pair.second, pair.first)
+    return f"{first} < {second}"
+
+
+def _notes(found: Tuned) -> list[str]:
+    several = len(found.manifest["seeds"]["judging"]) > 1
+    notes = [
+        "difference: tuned - default in points of slowdown against all_top, seeds paired, 95 %; * p < .05, ** p < .01, "
+        "Holm over policies; equal: surely within 1 point",
+        "order: < surely less slowdown, = equal, ~ not told apart; Holm over all pairs, before and after",
+    ]
+    return notes if several else ["1 judging seed: no intervals, nothing is significant; use --seeds 3 or more"]
