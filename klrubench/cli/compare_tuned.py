@@ -50,4 +50,4 @@ def tuned_command(
         emit_json(found.to_record())
     else:
         emit(tuned_text(found, width()))
-        say(f"kept in {shown(found.file)}; more of a sweep: klrubench sweep show NAME")
+        say(f"kept in {shown(found.file)}; more of a sweep (per workload, leave one out): klrubench sweep show NAME")

@@ -74,13 +74,12 @@ def _whole(found: Tuned, account: str, short: dict[str, str], width: int) -> lis
         rows = [cell for cell in cells if cell is not None]
         if not rows:
             continue
-        won = [each.default_won for each in found.contestants]
         columns = [
             Column(("default",), [_level(row.default) for row in rows], group=title, gap=2),
             Column(("tuned",), [_level(row.tuned) for row in rows], group=title, gap=2),
             Column(
                 ("difference",),
-                [_gain(row.difference, same) for row, same in zip(rows, won, strict=True)],
+                [_gain(row.difference) for row in rows],
                 group=title,
                 left=True,
                 gap=2,
@@ -92,14 +91,13 @@ def _whole(found: Tuned, account: str, short: dict[str, str], width: int) -> lis
 
 def _each(found: Tuned, account: str, short: dict[str, str], width: int) -> list[str]:
     """Workload by workload, where a scope has several."""
-    rows_of = [each for each in found.contestants if each.ranked]
-    labels = [each.label for each in rows_of]
+    labels = [each.label for each in found.contestants if each.ranked]
     groups = []
     for scope, names in ((SUITE, found.manifest["workloads"]), (HELD_OUT, found.manifest["held_out"])):
         for name in names if len(names) > 1 else []:
             rows = [cell for label in labels if (cell := found.cell(label, scope, name, account)) is not None]
             title = name if scope == SUITE else f"{name} (held out)|{name}"
-            marks = [_short(row.difference, each) for row, each in zip(rows, rows_of, strict=True)]
+            marks = [_short(row.difference) for row in rows]
             groups.append(
                 [
                     Column(("default",), [points(row.default.pct) for row in rows], group=title, gap=3),
@@ -124,14 +122,14 @@ def _level(found: Estimate | None) -> str:
     return points(found.pct) + (f"+-{around}" if around else "")
 
 
-def _gain(found: Difference | None, same: bool) -> str:
+def _gain(found: Difference | None) -> str:
     if found is None:
         return ""
-    return "the default won" if same else _difference(found)
+    return "the default won" if found.word == "same" else _difference(found)
 
 
-def _short(found: Difference | None, each: Contestant) -> str:
-    return "" if found is None else "same" if each.default_won else _mark(found)
+def _short(found: Difference | None) -> str:
+    return "" if found is None else _mark(found)
 
 
 def _difference(found: Difference) -> str:
@@ -164,7 +162,7 @@ def _winner(each: Contestant) -> list[str]:
     axes = len(about["space"]["axes"])
     failed = f", {counts['failed']} failed" if counts["failed"] else ""
     spent = f"{counts['trials']} trials ({counts['complete']} full, {counts['pruned']} pruned{failed})"
-    line = f"{each.label}: {spent} over {axes} parameter{'s'[: axes != 1]}"
+    line = f"{each.label}: {spent} over {axes} parameter{'s'[: axes != 1]}, sweep {each.sweep['name']}"
     if each.default_won:
         return [f"{line}: its default; on fresh seeds none of the best trials was better"]
     first, *rest = each.tuned.label.split(",")
@@ -207,8 +205,8 @@ def _ahead(pair: Pair) -> str:
 def _notes(found: Tuned) -> list[str]:
     several = len(found.manifest["seeds"]["judging"]) > 1
     notes = [
-        "difference: tuned - default in points of slowdown against all_top, seeds paired, 95 %; * p < .05, ** p < .01, "
-        "Holm over policies; equal: surely within 1 point",
+        "difference: tuned - default in points of slowdown against all_top, seeds paired, 95 % interval of each alone; "
+        "* p < .05, ** p < .01 by Holm over the policies; equal: surely within 1 point",
         "order: < surely less slowdown, = equal, ~ not told apart; Holm over all pairs, before and after",
     ]
     return notes if several else ["1 judging seed: no intervals, nothing is significant; use --seeds 3 or more"]

@@ -58,7 +58,7 @@ def compare_tuned(
     suite: str = "default",
     study: str | Path | None = None,
     jobs: int | None = None,
-    executor: str | None = None,
+    executor: str | Backend | None = None,
     store: Store | Path | str | None = None,
     progress: SweepProgress | None = None,
     say: Say = lambda line: None,
@@ -105,8 +105,10 @@ def compare_tuned(
             where = f"policy {number} of {len(plans)}, {label}"
             swept[label] = _sweep(plan, where, place, backend, counting, say, task)
         done = [_finished(each, plans.get(each.label), swept) for each in rows]
-        judge = Judge.of(next(iter(plans.values())), Results(place, backend, counting.at("all policies"), task))
+        counting.at("all policies").begin(0, 1, "judging")
+        judge = Judge.of(next(iter(plans.values())), Results(place, backend, counting, task))
         shown, suites = judged(judge, done, say)
+        counting.stop()
     found = Tuned(
         shown,
         cells_of(judge, shown, suites),
@@ -229,6 +231,7 @@ class Counting:
     def at(self, where: str) -> Counting:
         """The same from here on, at another policy."""
         self._where = where
+        self._inner.batch(0, "")  # the best trial of the policy before
         return self
 
     def begin(self, done: int, trials: int, what: str) -> None:

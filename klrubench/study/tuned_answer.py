@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 ACCOUNTS = ("charged", "spare")
 SUITE, HELD_OUT = "tuned on", "held out"
+UNCHANGED = Difference(0.0, 0.0, 0.0, None, "same")
+"""Where the default won: nothing to test, and no member of the family that Holm's correction is for."""
+
 Say = Callable[[str], None]
 
 
@@ -60,7 +63,7 @@ class Cell:
         workload: label; empty: the mean over the scope.
         account: `charged` or `spare`.
         default, tuned: slowdown against all_top on the judging seeds; `tuned` is None where it is not tuned.
-        difference: tuned - default, seeds paired; Holm over the policies of this column.
+        difference: tuned - default, seeds paired; Holm over the policies of this column; `UNCHANGED`: the default won.
     """
 
     policy: str
@@ -178,8 +181,9 @@ def cells_of(judge: Judge, shown: Sequence[Contestant], suites: Suites) -> list[
     for scope, workload, labels in columns:
         for account in ACCOUNTS:
             own = {key[:2]: _part_of(suite, labels) for key, suite in suites.items() if key[2] == account}
-            both = {each.label: (own[each.label, True], own[each.label, False]) for each in shown if each.tuned}
-            gains = differences(both)
+            tested = [each.label for each in shown if each.tuned and not each.default_won]
+            gains = differences({label: (own[label, True], own[label, False]) for label in tested})
+            gains |= {each.label: UNCHANGED for each in shown if each.default_won}
             for each in shown:
                 after = own.get((each.label, True))
                 levels = [overall(list(suite.values())) if suite else None for suite in (own[each.label, False], after)]
