@@ -11,7 +11,7 @@ from klrubench.study.ranking import Difference, Order, Pair
 from klrubench.study.statistics import Estimate
 from klrubench.study.tuned_answer import ACCOUNTS, HELD_OUT, SUITE, Contestant, Tuned
 
-NAME = 21
+NAME = 20
 TITLES = {"charged": "kernel threads charged", "spare": "kernel threads on spare cores"}
 SCOPES = {SUITE: "workloads it was tuned on", HELD_OUT: "held-out workloads"}
 SIGNS = {"equal": "=", "n.s.": "~", "1 seed": "~"}
@@ -19,7 +19,8 @@ SIGNS = {"equal": "=", "n.s.": "~", "1 seed": "~"}
 
 def tuned_text(found: Tuned, width: int) -> str:
     """All of it, no line wider than `width`."""
-    short, key = keyed([each.label for each in found.contestants], NAME)
+    told = found.manifest
+    short, key = keyed([*(each.label for each in found.contestants), *told["workloads"], *told["held_out"]], NAME)
     parts = [_head(found, width)]
     for account in ACCOUNTS:
         parts.append([f"slowdown %, {TITLES[account]}", *_whole(found, account, short, width)])
@@ -40,7 +41,7 @@ def _head(found: Tuned, width: int) -> list[str]:
     first = [
         f"{tuned} {'policy' if tuned == 1 else 'policies'} tuned, {told['budget']} trials each",
         f"{sampler['name']}, seed {sampler['seed']}",
-        f"least {told['objective']} slowdown",
+        f"objective {told['objective']} slowdown",
         f"{told['machine']} {told['ratio'] or ''}".strip(),
     ]
     held = ", ".join(told["held_out"]) or "no workload"
@@ -96,13 +97,13 @@ def _each(found: Tuned, account: str, short: dict[str, str], width: int) -> list
     for scope, names in ((SUITE, found.manifest["workloads"]), (HELD_OUT, found.manifest["held_out"])):
         for name in names if len(names) > 1 else []:
             rows = [cell for label in labels if (cell := found.cell(label, scope, name, account)) is not None]
-            title = name if scope == SUITE else f"{name} (held out)|{name}"
+            title = short[name] if scope == SUITE else f"{short[name]} (held out)|{short[name]}"
             marks = [_short(row.difference) for row in rows]
             groups.append(
                 [
                     Column(("default",), [points(row.default.pct) for row in rows], group=title, gap=3),
                     Column(("tuned",), [points(row.tuned.pct) if row.tuned else "" for row in rows], group=title),
-                    Column(("",), marks, group=title, left=True),
+                    Column((" " * 5,), marks, group=title, left=True, gap=2),
                 ]
             )
     return _laid([short[label] for label in labels], groups, width)
@@ -147,26 +148,28 @@ def _mark(found: Difference) -> str:
 
 
 def _winners(found: Tuned, width: int) -> list[str]:
+    """What each was tuned to, and what that took."""
     lines = ["tuned to"]
     for each in found.contestants:
         if each.tuned is not None:
-            lines += joined(_winner(each), width - 2, ",", "    ")
+            lines += [*wrapped(f"  {_spent(each)}", width, "    "), *_winner(each, width)]
         elif each.why not in ("a bound", "a control"):
-            lines += wrapped(f"{each.label}: shown as it is, {each.why}", width - 2, "    ")
-    return [lines[0], *(f"  {line}" for line in lines[1:])]
+            lines += wrapped(f"  {each.label}: shown as it is, {each.why}", width, "    ")
+    return lines
 
 
-def _winner(each: Contestant) -> list[str]:
-    assert each.tuned is not None
-    counts, about = each.sweep["counts"], each.sweep["about"]
-    axes = len(about["space"]["axes"])
+def _spent(each: Contestant) -> str:
+    counts, axes = each.sweep["counts"], len(each.sweep["about"]["space"]["axes"])
     failed = f", {counts['failed']} failed" if counts["failed"] else ""
     spent = f"{counts['trials']} trials ({counts['complete']} full, {counts['pruned']} pruned{failed})"
-    line = f"{each.label}: {spent} over {axes} parameter{'s'[: axes != 1]}, sweep {each.sweep['name']}"
-    if each.default_won:
-        return [f"{line}: its default; on fresh seeds none of the best trials was better"]
-    first, *rest = each.tuned.label.split(",")
-    return [f"{line}: {first}", *rest]
+    return f"{each.label}: {spent} over {axes} parameter{'s'[: axes != 1]}; sweep {each.sweep['name']}"
+
+
+def _winner(each: Contestant, width: int) -> list[str]:
+    """The winner as `-p` takes it, in lines that break after a comma."""
+    if each.tuned is None or each.default_won:
+        return wrapped("    its default: none of the best trials was better on fresh seeds", width, "    ")
+    return [f"    {line}" for line in joined(each.tuned.label.split(","), width - 4, ",", "  ")]
 
 
 def _order(found: Order, account: str, width: int) -> list[str]:
