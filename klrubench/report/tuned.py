@@ -182,9 +182,9 @@ def _order(found: Order, account: str, width: int) -> list[str]:
         lines += wrapped(f"  {word:<9} {chain}", width, " " * 12)
     turned = [pair for pair in found.pairs if pair.change == "reversed"]
     for pair in turned:
-        lines += wrapped(f"  tuning turns round {_turn(pair)}", width, "    ")
+        lines += wrapped(f"  tuning makes {_turn(pair)}", width, "    ")
     if not turned:
-        lines.append("  tuning turns no two of them round significantly")
+        lines.append("  tuning makes no two of them change places significantly")
     words = {"parted": "told apart only once tuned", "joined": "no longer told apart once tuned"}
     for change, text in words.items():
         names = [_ahead(pair) for pair in found.pairs if pair.change == change]
@@ -194,7 +194,7 @@ def _order(found: Order, account: str, width: int) -> list[str]:
 
 def _turn(pair: Pair) -> str:
     return (
-        f"{pair.first} and {pair.second}: {_difference(pair.default)} points between them with defaults, "
+        f"{pair.first} and {pair.second} change places: {_difference(pair.default)} points between them with defaults, "
         f"{_difference(pair.tuned)} once tuned"
     )
 

@@ -23,8 +23,8 @@ class Difference:
     Attributes:
         points: of slowdown (%), with the ends of the 95 % interval (None with one seed).
         p: Holm-adjusted over its family; None with one seed.
-        word: `**` (p < .01), `*` (p < .05), `n.s.`, `equal` (surely within +-1 point), `exact` (no variance), `1 seed`, or
-            `same` (nothing differs).
+        word: `**` (p < .01), `*` (p < .05), `n.s.`, `equal` (surely within +-1 point), `exact` (no variance), `1 seed`,
+            or `same` (no parameter differs).
     """
 
     points: float
