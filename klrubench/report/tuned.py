@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -25,8 +26,9 @@ def tuned_text(found: Tuned, width: int) -> str:
     for account in ACCOUNTS:
         parts.append([f"slowdown %, {TITLES[account]}", *_whole(found, account, short, width)])
     for account in ACCOUNTS:
-        lines = _each(found, account, short, width)
-        parts += [[f"by workload, {TITLES[account]}: default and tuned", *lines]] if lines else []
+        for scope, title in SCOPES.items():
+            lines = _each(found, scope, account, short, width)
+            parts += [[f"slowdown %, {TITLES[account]}: {title}, one by one", *lines]] if lines else []
     parts.append(_winners(found, width))
     parts.append([line for account in ACCOUNTS for line in _order(found.orders[account], account, width)])
     parts.append([line for note in [*key, *_notes(found)] for line in wrapped(note, width, "  ")])
@@ -90,22 +92,20 @@ def _whole(found: Tuned, account: str, short: dict[str, str], width: int) -> lis
     return _laid([short[label] for label in labels], groups, width)
 
 
-def _each(found: Tuned, account: str, short: dict[str, str], width: int) -> list[str]:
+def _each(found: Tuned, scope: str, account: str, short: dict[str, str], width: int) -> list[str]:
     """Workload by workload, where a scope has several."""
     labels = [each.label for each in found.contestants if each.ranked]
+    names = found.manifest["workloads" if scope == SUITE else "held_out"]
     groups = []
-    for scope, names in ((SUITE, found.manifest["workloads"]), (HELD_OUT, found.manifest["held_out"])):
-        for name in names if len(names) > 1 else []:
-            rows = [cell for label in labels if (cell := found.cell(label, scope, name, account)) is not None]
-            title = short[name] if scope == SUITE else f"{short[name]} (held out)|{short[name]}"
-            marks = [_short(row.difference) for row in rows]
-            groups.append(
-                [
-                    Column(("default",), [points(row.default.pct) for row in rows], group=title, gap=3),
-                    Column(("tuned",), [points(row.tuned.pct) if row.tuned else "" for row in rows], group=title),
-                    Column((" " * 5,), marks, group=title, left=True, gap=2),
-                ]
-            )
+    for name in names if len(names) > 1 else []:
+        rows = [cell for label in labels if (cell := found.cell(label, scope, name, account)) is not None]
+        marks = ["" if row.difference is None else _mark(row.difference) for row in rows]
+        columns = [
+            Column(("default",), [points(row.default.pct) for row in rows], gap=3),
+            Column(("tuned",), [points(row.tuned.pct) if row.tuned else "" for row in rows]),
+            Column((" " * 5,), marks, left=True, gap=2),
+        ]
+        groups.append([dataclasses.replace(column, group=short[name]) for column in columns])
     return _laid([short[label] for label in labels], groups, width)
 
 
@@ -127,10 +127,6 @@ def _gain(found: Difference | None) -> str:
     if found is None:
         return ""
     return "the default won" if found.word == "same" else _difference(found)
-
-
-def _short(found: Difference | None) -> str:
-    return "" if found is None else _mark(found)
 
 
 def _difference(found: Difference) -> str:
