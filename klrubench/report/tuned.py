@@ -15,6 +15,7 @@ from klrubench.study.tuned_answer import ACCOUNTS, HELD_OUT, SUITE, Contestant, 
 NAME = 20
 TITLES = {"charged": "kernel threads charged", "spare": "kernel threads on spare cores"}
 SCOPES = {SUITE: "workloads it was tuned on", HELD_OUT: "held-out workloads"}
+EACH = {SUITE: "each it was tuned on", HELD_OUT: "each held out"}
 SIGNS = {"equal": "=", "n.s.": "~", "1 seed": "~"}
 
 
@@ -26,9 +27,9 @@ def tuned_text(found: Tuned, width: int) -> str:
     for account in ACCOUNTS:
         parts.append([f"slowdown %, {TITLES[account]}", *_whole(found, account, short, width)])
     for account in ACCOUNTS:
-        for scope, title in SCOPES.items():
+        for scope, title in EACH.items():
             lines = _each(found, scope, account, short, width)
-            parts += [[f"slowdown %, {TITLES[account]}: {title}, one by one", *lines]] if lines else []
+            parts += [[f"slowdown %, {TITLES[account]}: {title}", *lines]] if lines else []
     parts.append(_winners(found, width))
     parts.append([line for account in ACCOUNTS for line in _order(found.orders[account], account, width)])
     parts.append([line for note in [*key, *_notes(found)] for line in wrapped(note, width, "  ")])
