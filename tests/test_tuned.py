@@ -187,6 +187,7 @@ def test_the_order_turns_and_the_text_says_so(whole: Tuned) -> None:
     assert ("mine", "yours") in turned
     text = tuned_text(found, 100)
     assert "tuning makes mine and yours change places: +" in text
+    assert "surely better than first_touch once tuned: mine, yours, plain" in text
     assert "plain: shown as it is, no parameter to tune" in text
     assert "yours" in text and max(map(len, text.splitlines())) <= 100
     assert max(map(len, tuned_text(found, 72).splitlines())) <= 72

@@ -10,6 +10,7 @@ from typing import Any
 from klrubench.report.text import Column, blocks, fixed, half, joined, keyed, points, wrapped
 from klrubench.study.ranking import Difference, Order, Pair
 from klrubench.study.statistics import Estimate
+from klrubench.study.sweep.plan import BASE
 from klrubench.study.tuned_answer import ACCOUNTS, HELD_OUT, SUITE, Contestant, Tuned
 
 NAME = 20
@@ -177,6 +178,7 @@ def _order(found: Order, account: str, width: int) -> list[str]:
         for before, label in pairwise(labels):
             chain += f" {SIGNS.get(found.between(before, label, tuned).word, '<')} {label}"
         lines += wrapped(f"  {word:<9} {chain}", width, " " * 12)
+    lines += wrapped(_pays(found), width, "    ") if BASE in found.tuned else []
     turned = [pair for pair in found.pairs if pair.change == "reversed"]
     for pair in turned:
         lines += wrapped(f"  tuning makes {_turn(pair)}", width, "    ")
@@ -187,6 +189,14 @@ def _order(found: Order, account: str, width: int) -> list[str]:
         names = [_ahead(pair) for pair in found.pairs if pair.change == change]
         lines += joined([f"  {text}: {names[0]}", *names[1:]], width, "; ", "    ") if names else []
     return lines
+
+
+def _pays(found: Order) -> str:
+    """Which of the tuned are worth it at all: tuning may well find the setting that hardly moves a page."""
+    pairs = [pair for pair in found.pairs if BASE in (pair.first, pair.second) and pair.tuned.sign]
+    ahead = [pair.first if pair.tuned.sign < 0 else pair.second for pair in pairs]
+    names = ", ".join(label for label in ahead if label != BASE)
+    return f"  surely better than {BASE} once tuned: {names or 'none'}"
 
 
 def _turn(pair: Pair) -> str:
