@@ -1,4 +1,4 @@
-"""Puts policies/ and workloads/ inside the klrubench package of a wheel.
+"""Puts policies/, workloads/ and the winners of the reference sweeps inside the klrubench package of a wheel.
 
 Only of a standard build: an editable install reads them where they are, and a copy in site-packages would go stale.
 """
@@ -8,14 +8,14 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FOLDERS = ("policies", "workloads")
+FOLDERS = ("policies", "workloads", "results/reference/sweeps")
 
 
 class BundlePlugins(BuildHookInterface):
     """Build hook of the wheel target."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Add each file of the two folders below klrubench/_bundled."""
+        """Add each file of these folders below klrubench/_bundled."""
         if version != "standard":
             return
         root = Path(self.root)

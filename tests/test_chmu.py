@@ -42,7 +42,7 @@ def small_mm(seed: int = 0, huge: bool = False) -> Mm:
     pages = np.arange(PAGES + 64 * huge)
     rng = np.random.default_rng(seed)
     for page in rng.permutation(pages).tolist():
-        assert allocate(mm, np.array([page]), np.array([rng.choice(3, p=[0.2, 0.6, 0.2])])) == 0
+        assert allocate(mm.address, np.array([page]), np.array([rng.choice(3, p=[0.2, 0.6, 0.2])])) == 0
     return mm
 
 

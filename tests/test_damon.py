@@ -180,7 +180,7 @@ def test_first_regions_are_a_partition_in_equal_parts(pages: int, least: int) ->
 def node_of(pages: int, spare: int = 0) -> Mm:
     """A lower node of `pages` + `spare` frames whose first frames hold pages 0, 1, ... in order."""
     mm = new_mm([(pages, 0, False, 0)], [1 << 13, pages + spare], [0, 1], 1, 64)
-    assert allocate(mm, np.arange(pages), np.array([1])) == 0
+    assert allocate(mm.address, np.arange(pages), np.array([1])) == 0
     return mm
 
 

@@ -113,7 +113,7 @@ def node_with(pages: int, node: int, seed: int) -> Mm:
     """`pages` pages in the first frames of a node, in order: old, young or not idle."""
     mm, rng = new_mm([(pages, 0, False, 0)], [1 << 13] * 2, [0, 1], 1, 64), np.random.default_rng(seed)
     mm.setting[WINDOW] = -1
-    assert allocate(mm, np.arange(pages), np.array([node])) == 0
+    assert allocate(mm.address, np.arange(pages), np.array([node])) == 0
     mm.pte[:pages] &= 0xFF ^ ACCESSED
     mm.pte[:pages] |= np.where(rng.random(pages) < 0.4, ACCESSED, 0).astype(np.uint8)
     mm.folio[:pages] |= np.where(rng.random(pages) < 0.8, IDLE, 0).astype(np.uint8)

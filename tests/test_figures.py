@@ -308,6 +308,55 @@ def test_one_broken_figure_does_not_keep_the_others_from_being_drawn(
     assert capsys.readouterr().out.split() == ["mine", "5", "of", "5", "runs", "missing", "Mine."]
 
 
+def _no_winners(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    from klrubench.figures import winners
+
+    monkeypatch.setattr(winners, "bundled_root", lambda: folder / "none")
+
+
+def test_without_winners_one_line_says_which_sweeps_make_them(
+    study: Path, stored: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _no_winners(monkeypatch, study)
+    (study / "figures" / "mine.py").write_text(MINE)
+    assert cli.run(["figures", "--only", "tuning", "--only", "mine"]) == 1
+    told = capsys.readouterr()
+    assert told.out == "results/figures/mine.pdf\n"
+    assert "figure tuning: no winner's file yet; run: klrubench sweep klruscand --name tuning-klruscand ;" in told.err
+    assert "not made: tuning" in told.err
+    assert cli.run(["figures", "--list", "--only", "tuning"]) == 0
+    assert "cannot be told yet" in capsys.readouterr().out
+
+
+def test_winners_of_the_study_go_first_and_a_damaged_one_is_named(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from klrubench.figures.winners import lacking, winner_file, winners
+
+    for policy in ("klruscand", "numa_balancing", "random_sampling"):
+        (found,) = winners([policy])
+        assert found.tuned.partition(":")[0] == found.default == policy
+        assert not set(found.tuned_on) & set(found.held_out)
+        asked = found.questions(["all_top"])
+        assert {seed for each in asked for seed in each.all_seeds}.isdisjoint(range(1, found.told["first_seed"]))
+        assert [each.workload[0] for each in asked] == [*found.tuned_on, *found.held_out]
+    kept = winner_file("klruscand")
+    assert kept is not None and kept.parent == REFERENCE.parents[2] / "results" / "reference" / "sweeps"
+    own = study / "results" / "sweeps" / kept.name
+    own.parent.mkdir(parents=True)
+    own.write_text(kept.read_text().replace('"klruscand:interval_ms=', '"klruscand:interval_ms=1'))
+    assert winner_file("klruscand") == own and "interval_ms=1" in winners(["klruscand"])[0].tuned
+    for damaged in (
+        "policy = [",
+        "seeds = 3",
+        kept.read_text().replace("[sweep]", "[other]"),
+        kept.read_text().replace("klruscand", "damon"),
+        kept.read_text().replace("first_seed = ", "first_seed = 1 #"),
+    ):
+        own.write_text(damaged)
+        assert not winners(["klruscand"])
+        line = lacking(["klruscand"])
+        assert line.startswith(("results/sweeps/", "study file results/sweeps/", "no setting")) and "\n" not in line
+
+
 def test_a_name_that_is_no_figure() -> None:
     with pytest.raises(UnknownNameError, match="no figure 'ratemap'; did you mean rate_map"):
         load_figure("ratemap")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from small_runs import machine
+from sweep_fakes import asked, valley, write_sweep_study
 from typer.testing import CliRunner
 
 from klrubench.cli import app
@@ -22,6 +24,8 @@ from klrubench.study.overview import comparisons, runs_of, slowdowns, sweeps
 from klrubench.study.run import run_spec
 from klrubench.study.spec import make_spec, policy_part, workload_part
 from klrubench.study.store import Store
+from klrubench.study.sweep.drive import sweep
+from klrubench.study.sweep.journals import journals
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 SMALL = "kv:footprint_gib=0.25"
@@ -37,7 +41,17 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Store:
         for seed in (1, 2):
             spec = make_spec(machine(), workload_part(SMALL), policy_part(policy), seed, duration_s=8, fold=8)
             run_spec(spec, store)
+    _sweeps(tmp_path_factory.mktemp("swept"), store.path / "sweeps")
     return store
+
+
+def _sweeps(study: Path, folder: Path) -> None:
+    """Journals of two sweeps whose runs cost nothing: one objective, and two."""
+    write_sweep_study(study)
+    with contextlib.chdir(study):
+        sweep(asked(trials=24), name="one", store="results", storage=str(folder), jobs=1, task=valley)
+        both = asked(trials=16, objective=("charged", "traffic"), sampler="nsga2")
+        sweep(both, name="two", store="results", storage=str(folder), jobs=1, task=valley)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +146,52 @@ def test_a_parameter_with_three_values_is_drawn(stored: Store) -> None:
     assert line["y"][2] == pytest.approx(at["klruscand"]) and line["y"][0] == pytest.approx(at[POLICIES[2]])
 
 
+def test_sweeps_are_drawn_from_their_journals(page: str, stored: Store) -> None:
+    found = read(page)
+    figures = {each["id"]: each for each in json.loads(found.scripts[0])["figures"]}
+    parts = {"search-0": ("best", "slices", "contour", "importance"), "search-1": ("front-0-1", "importance")}
+    assert set(figures) == {f"{head}-{part}" for head, names in parts.items() for part in names} <= set(found.ids)
+    graphs = pytest.importorskip("plotly.graph_objects")
+    for each in figures.values():
+        graphs.Figure(data=each["traces"], layout=each["layout"])  # raises at a property that plotly does not know
+    one, two = journals(stored.path / "sweeps")
+    line = figures["search-0-best"]["traces"][1]
+    assert line["y"] == sorted(line["y"], reverse=True) and line["x"][-1] == one["counts"]["trials"] - 1
+    assert line["y"][-1] == pytest.approx(one["best"]["objectives"][0], rel=1e-3)
+    cells = [cell for row in figures["search-0-contour"]["traces"][0]["z"] for cell in row if cell is not None]
+    assert min(cells) == pytest.approx(one["best"]["objectives"][0], rel=1e-3)
+    dots = sum(len(trace["x"]) for trace in figures["search-0-slices"]["traces"])
+    assert dots == one["counts"]["complete"] * len(one["slices"])
+    front = figures["search-1-front-0-1"]["traces"][1]
+    assert front["x"] == sorted(front["x"]) and front["y"] == sorted(front["y"], reverse=True)
+    assert len(front["x"]) == sum(trial["front"] for trial in two["trials"]) > 0
+    assert "tuned on all" in page and "front of" in page
+
+
+def test_a_damaged_journal_is_one_line_and_the_page_is_made(stored: Store, tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    store = Store(tmp_path / "results")
+    shutil.copytree(stored.path, store.path)
+    whole = (store.path / "sweeps" / "one.journal").read_bytes()
+    for name, data in {"broken": whole[: len(whole) // 3] + b"\xff{]\n" + whole, "none": b"", "other": whole}.items():
+        (store.path / "sweeps" / f"{name}.journal").write_bytes(data)
+    said: list[str] = []
+    figures = json.loads(read(report(store, said.append)).scripts[0])["figures"]
+    assert len(said) == 3 and all(line.startswith("warning: ") and "\n" not in line for line in said), said
+    assert all(any(f"{name}" in line for line in said) for name in ("broken", "none", "other"))
+    assert {figure["id"].rpartition("-")[0] for figure in figures} >= {"search-0", "search-1"}
+
+
+def test_many_trials_stay_small(stored: Store) -> None:
+    from klrubench.report.sweep_page import LEAST_TRIALS, plots
+
+    one = next(journals(stored.path / "sweeps"))
+    trials = [{**one["trials"][0], "trial": number, "front": number == 7} for number in range(100_000)]
+    figures = plots({**one, "trials": trials}, 0, sweeps=40)
+    (dots,) = [trace for trace in figures[0]["traces"] if trace["name"] == "full trials"]
+    assert LEAST_TRIALS / 2 < len(dots["x"]) <= LEAST_TRIALS + 1 and 7 in dots["x"]
+
+
 def test_text_from_outside_stays_text(stored: Store, tmp_path: Path) -> None:
     pytest.importorskip("plotly")
     store = Store(tmp_path)
@@ -211,7 +271,8 @@ def test_a_real_browser_draws_and_sorts_it(page: str, tmp_path: Path) -> None:
     assert 'data-ready="yes"' in dom, done.stderr[-2000:]
     problems = [line for line in done.stderr.splitlines() if "CONSOLE" in line and ("rror" in line or "efused" in line)]
     assert not problems
-    for name in ("run-plot", "compare-0", "sweep-0"):
+    drawn = ("search-0-best", "search-0-slices", "search-0-contour", "search-0-importance", "search-1-front-0-1")
+    for name in ("run-plot", "compare-0", "sweep-0", *drawn):
         assert re.search(rf'id="{name}"[^>]*js-plotly-plot', dom) or re.search(rf'js-plotly-plot"[^>]*id="{name}"', dom)
     assert dom.count('class="main-svg"') >= 3
     times = re.search(r'data-times="([^"]+)"', dom)

@@ -39,7 +39,7 @@ def memory(pages: int = 2048, top: int = 1024, huge: int = 0) -> Mm:
     mm = new_mm(vmas, [top, 2 * pages + 512 * huge], [0, 1], 1, 64)
     mm.setting[WINDOW] = -1
     ids = np.arange(pages) if not huge else np.concatenate([np.arange(pages), mm.vma[1, 0] + np.arange(huge)])
-    assert allocate(mm, ids, np.array([1])) == 0
+    assert allocate(mm.address, ids, np.array([1])) == 0
     return mm
 
 

@@ -40,7 +40,7 @@ def placed(lower: int = 2000, top: int = 1 << 12) -> Mm:
     mm.setting[WINDOW] = -1
     for k, part in enumerate(np.array_split(np.arange(lower), 4)):
         mm.lru[1, MAX_SEQ] = 3 + k
-        assert allocate(mm, part, np.array([1])) == 0
+        assert allocate(mm.address, part, np.array([1])) == 0
     mm.lru[:, MAX_SEQ + 1 : MAX_SEQ + 3] = 3
     return mm
 
@@ -136,7 +136,7 @@ def attached(pages: int = 600_000, **values: Any) -> tuple[Kscand, FakeSystem]:
     mm = new_mm([(pages, 0, False, 0), (2000, 1, False, 0)], [1 << 16, 1 << 20], [0, 1], 2, 64)
     mm.setting[WINDOW] = -1
     for start, end, *_ in mm.vma.tolist():
-        assert allocate(mm, np.arange(start, end), np.array([1])) == 0
+        assert allocate(mm.address, np.arange(start, end), np.array([1])) == 0
     kscand, system = Kscand(**values), FakeSystem(mm, 2)
     kscand.attach(system)  # type: ignore[arg-type]
     return kscand, system

@@ -124,7 +124,7 @@ class LruMachine(RuleBasedStateMachine):
     def place(self, two_step: bool, seed: int, first: list[int]) -> None:
         self.mm = small_memory(two_step)
         self.ids = pages_of(self.mm)
-        assert allocate(self.mm, np.random.default_rng(seed).permutation(self.ids), np.array(first)) == 0
+        assert allocate(self.mm.address, np.random.default_rng(seed).permutation(self.ids), np.array(first)) == 0
         self.walk = np.zeros(N_WALK, np.int64)
 
     def top_resident(self) -> int:
@@ -247,7 +247,7 @@ def test_where_a_folio_lands(two_step: bool) -> None:
 def test_an_access_moves_a_folio_at_its_first_or_second_observation(two_step: bool, moved_at: int) -> None:
     """The generation follows at once in the counters, lazily on the lists."""
     mm = small_memory(two_step)
-    allocate(mm, pages_of(mm), np.array([0, 1, 2]))
+    allocate(mm.address, pages_of(mm), np.array([0, 1, 2]))
     mm.lru[0, MAX_SEQ] = 4
     mm.lru[0, [MIN_SEQ_ANON, MIN_SEQ_ANON + 1]] = 1
     moves = [int(folio_update_gen(mm, 7, 0)) for _ in range(4)]
@@ -261,7 +261,7 @@ def test_an_access_moves_a_folio_at_its_first_or_second_observation(two_step: bo
 def test_aging_carries_the_oldest_generation_and_forgets_what_was_seen_of_it() -> None:
     """Untouched folios keep their generation until it is one of four; then they move up and lose reference marks."""
     mm, walk = small_memory(True), np.zeros(N_WALK, np.int64)
-    allocate(mm, pages_of(mm), np.array([0, 1, 2]))
+    allocate(mm.address, pages_of(mm), np.array([0, 1, 2]))
     mm.pte[:] &= 0xFF ^ ACCESSED
     mm.folio[3] |= REFERENCED
     start = int(mm.folio[3] & GEN_MASK) - 1
@@ -277,7 +277,7 @@ def test_aging_carries_the_oldest_generation_and_forgets_what_was_seen_of_it() -
 def test_a_callback_walk_blocks_aging_for_good() -> None:
     """mm_state.seq runs ahead of max_seq, as observed: aging finds that its pass was already made."""
     mm, walk = small_memory(True), np.zeros(N_WALK, np.int64)
-    allocate(mm, pages_of(mm), np.array([1, 2, 0]))
+    allocate(mm.address, pages_of(mm), np.array([1, 2, 0]))
     assert try_to_inc_max_seq(mm, 1, 0, 1, 1, walk)
     while next_mm(mm, 1, 0, 1, walk) != NO_MM:
         pass
@@ -287,7 +287,7 @@ def test_a_callback_walk_blocks_aging_for_good() -> None:
 
 def test_reclaim_must_age_when_only_two_generations_hold_pages() -> None:
     mm, walk = small_memory(True), np.zeros(N_WALK, np.int64)
-    allocate(mm, pages_of(mm), np.array([0, 1, 2]))
+    allocate(mm.address, pages_of(mm), np.array([0, 1, 2]))
     try_to_inc_min_seq(mm, 0)
     assert should_run_aging(mm, 0)
     try_to_inc_max_seq(mm, 0, 0, 0, 0, walk)
@@ -298,7 +298,7 @@ def test_reclaim_must_age_when_only_two_generations_hold_pages() -> None:
 def test_a_broken_counter_is_found() -> None:
     """The checker itself: one page too many in a generation, a frame that names another page."""
     mm = small_memory(True)
-    allocate(mm, pages_of(mm), np.array([0, 1, 2]))
+    allocate(mm.address, pages_of(mm), np.array([0, 1, 2]))
     check_memory(mm)
     mm.lru[0, NR_PAGES + 4] += 1
     with pytest.raises(ConservationError, match="lruvec 0 generation 2"):

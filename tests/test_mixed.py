@@ -126,10 +126,7 @@ def in_turn(system: System, deadline: int) -> None:
     waiting = [int(system.state[tenant.index, CLOCK]) for tenant in tenants if not tenant.finished]
     now = min(waiting) if waiting else limit
     if now >= system.quantum[NEXT_PS]:
-        end_quantum(
-            e.quantum, now, e.tenants, e.counts, e.at_start, e.mix, e.other_ps, e.params, e.latency, e.nodes, e.traffic,
-            e.factor, e.cost, e.spent,
-        )  # fmt: skip
+        end_quantum(e, now)
 
 
 @pytest.mark.parametrize("policy", POLICIES)

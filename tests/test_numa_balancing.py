@@ -180,7 +180,7 @@ class Handler:
 
     def __init__(self, threads: int = 4, fold: int = 2, top: int = 4096, mode: int = 2) -> None:
         self.mm = new_mm([(2048, 0, False, 0), (2, 0, False, 9)], [top, 8192], [0, 1], 1, 64)
-        allocate(self.mm, np.concatenate([np.arange(2048), [2048, 2049]]), np.array([1]))
+        allocate(self.mm.address, np.concatenate([np.arange(2048), [2048, 2049]]), np.array([1]))
         self.mm.setting[[WINDOW, WAKE_ON_REFUSE]] = -1, 1
         self.mm.node[0, WMARK_HIGH] = 100
         self.own = handler_words([1000, 7000], 90_000, fold=fold, target=0, mode=mode, threads=[threads])
@@ -365,7 +365,7 @@ def test_cloned_threads_begin_with_the_scan_delay(threads: int, cloned: bool, fi
 
 def test_the_handler_accounts_a_fault_to_the_memcg_of_its_page() -> None:
     mm = new_mm([(1024, 0, False, 0), (1024, 1, False, 0)], [4096, 4096], [0, 1], 2, 64)
-    allocate(mm, np.arange(2048), np.array([1]))
+    allocate(mm.address, np.arange(2048), np.array([1]))
     own = handler_words([800, 800], 0, fold=1, target=0, mode=2, threads=[1, 8])
     areas, _ = new_areas(mm.vma, [0, 0])
     context = fault_context(mm, [own, promotion_rules(1000, 60_000, 65_536, 1), areas])

@@ -95,7 +95,7 @@ def test_a_wheel_holds_policies_and_workloads_inside_the_package(hook: Any) -> N
     targets = set(data["force_include"].values())
     expected = {
         f"klrubench/_bundled/{path.relative_to(TOP).as_posix()}"
-        for folder in ("policies", "workloads")
+        for folder in ("policies", "workloads", "results/reference/sweeps")
         for path in (TOP / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }

@@ -194,7 +194,7 @@ def small_memory(top: int = 1024) -> Mm:
     """2048 pages on the lower tier, a top tier of `top` pages."""
     mm = new_mm([(2048, 0, False, 0)], [top, 4096], [0, 1], 1, 64)
     mm.setting[WINDOW] = -1
-    assert allocate(mm, np.arange(2048), np.array([1])) == 0
+    assert allocate(mm.address, np.arange(2048), np.array([1])) == 0
     return mm
 
 

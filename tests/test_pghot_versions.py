@@ -50,7 +50,7 @@ def small_memory(pages: int = 2048, top: int = 1024) -> Mm:
     """All pages on the lower tier, in the order of frames; nothing free enough to skip the latency test."""
     mm = new_mm([(pages, 0, False, 0)], [top, 2 * pages], [0, 1], 1, 64)
     mm.setting[WINDOW] = -1
-    assert allocate(mm, np.arange(pages), np.array([1])) == 0
+    assert allocate(mm.address, np.arange(pages), np.array([1])) == 0
     return mm
 
 

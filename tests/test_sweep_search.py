@@ -56,6 +56,9 @@ def test_the_winner_file_is_a_study(study: Path) -> None:
     assert found.summary["confirmed"]["winner"]["label"] in told.policy
     assert "mine" in told.policy
     assert set(told.workload) == {"one", "two", "three", "four"}
+    assert list(told.all_seeds) == found.summary["confirmed"]["seeds"]
+    scales = found.summary["confirmed"]["scales"]
+    assert told.scale == "auto" or told.scale == f"1/{max(scales.values())}"
 
 
 def test_best_so_far_never_rises_and_the_first_trial_is_the_default(study: Path) -> None:

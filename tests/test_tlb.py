@@ -387,7 +387,7 @@ def two_spaces(shoot_all: bool) -> Any:
     """Two address spaces of 1024 pages on the lower node, each TLB holding the first 24 pages of its own."""
     tlb = new_tlb(48, 12, shoot_all, 1, [0, 1024])
     mm = new_mm([(1024, 0, False, 0), (1024, 1, False, 0)], [4096, 4096], [0, 1], 2, 64, tlb=tlb)
-    assert allocate(mm, np.arange(2048), np.array([1])) == 0
+    assert allocate(mm.address, np.arange(2048), np.array([1])) == 0
     return mm, tlb
 
 

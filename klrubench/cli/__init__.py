@@ -17,7 +17,7 @@ from klrubench.errors import KlrubenchError
 
 COMMANDS = (
     "compare", "run", "sweep", "figures", "report", "explain", "heatmap", "list", "describe", "diff", "verify",
-    "methods", "cite", "pack", "validate", "doctor", "bench",
+    "claims", "methods", "cite", "pack", "validate", "doctor", "bench",
 )  # fmt: skip
 
 INTERRUPTED = 130

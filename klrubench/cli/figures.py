@@ -82,6 +82,8 @@ def _listed(figure: Figure, store: Store) -> str:
     from klrubench.study.ask import runs_of
     from klrubench.study.plugins import summary
 
+    if figure.lacks:
+        return f"{figure.name:<20} {'cannot be told yet':<26} {figure.lacks}"
     runs = runs_of(figure.questions())
     missing = sum(store.look(run.run_id) != "stored" for run in runs)
     state = f"{missing} of {len(runs)} runs missing" if missing else f"{len(runs)} runs stored"

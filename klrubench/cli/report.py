@@ -16,14 +16,14 @@ def command(
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="The page; default: report.html in the folder.")
     ] = None,
 ) -> None:
-    """Write one HTML file with all stored runs; it opens without a network.
+    """Write one HTML file with all stored runs and sweeps; it opens offline.
 
     \b
     Examples:
       klrubench report
       klrubench report results/reference -o report.html
     """
-    from klrubench.cli.output import emit
+    from klrubench.cli.output import emit, say
     from klrubench.report.html import report
     from klrubench.report.text import size
     from klrubench.study.again import store_at
@@ -31,6 +31,6 @@ def command(
 
     store = store_at(folder or results_folder()[0])
     file = out or store.path / "report.html"
-    page = report(store).encode()
+    page = report(store, say).encode()
     file.write_bytes(page)
     emit(f"{shown(file)}: {size(len(page))}")

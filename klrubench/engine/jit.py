@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from functools import partial
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,38 @@ use_cache_dir()
 
 import numba  # noqa: E402  (the cache directory is read when numba is imported)
 import numba.extending  # noqa: E402
+from numba.core.registry import CPUDispatcher  # noqa: E402
 
-njit: Any = partial(numba.njit, cache=True, nogil=True, error_model="numpy")
-# For helpers that take a tuple of arrays: called out of line each would count references to all of its arrays
-# (0.3 us a call).
-njit_inline: Any = partial(njit, forceinline=True)
+# Each function's wrapper for callers in C takes a tenth of the time of compiling, and nobody calls it.
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+
+njit: Any = partial(numba.njit, cache=True, **_OPTIONS)
 cfunc: Any = partial(numba.cfunc, cache=True, error_model="numpy")
 # Called without the typing context that its function takes, which numba's own types do not know.
 intrinsic: Any = numba.extending.intrinsic
+
+
+class Helper(CPUDispatcher):
+    """A function for kernels alone, inlined where it is called, and compiled without a wrapper for Python.
+
+    (Called out of line it would count references to the arrays it is handed, 0.3 us a call. The wrappers of all helpers
+    would take a sixth of the time of compiling.) Called from Python, as by tests, it is compiled again in each process.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        options = {**_OPTIONS, "nopython": True, "forceinline": True, "no_cpython_wrapper": True, "boundscheck": None}
+        super().__init__(py_func=function, locals={}, targetoptions=options)
+        self.enable_caching()
+
+    def __call__(self, *args: Any) -> Any:
+        return self.from_python(*args)
+
+    @cached_property
+    def from_python(self) -> Any:
+        """The same function with a wrapper for Python, in no cache: it would be found there for the other."""
+        return njit(self.py_func, cache=False)
+
+
+def njit_inline(function: Callable[..., Any]) -> Any:
+    """Decorator: a `Helper`."""
+    return Helper(function)

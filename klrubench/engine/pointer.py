@@ -46,21 +46,9 @@ def array_u8(address: int, n: int) -> np.ndarray:
 
 
 @njit
-def array_u16(address: int, n: int) -> np.ndarray:
-    """u16 [n] at an address."""
-    return carray(as_pointer(address), (n,), np.uint16)
-
-
-@njit
 def array_u32(address: int, n: int) -> np.ndarray:
     """u32 [n] at an address."""
     return carray(as_pointer(address), (n,), np.uint32)
-
-
-@njit
-def array_i32(address: int, n: int) -> np.ndarray:
-    """i32 [n] at an address."""
-    return carray(as_pointer(address), (n,), np.int32)
 
 
 @njit
@@ -76,40 +64,6 @@ def array_i64(address: int, n: int) -> np.ndarray:
 
 
 @njit
-def table_u8(address: int, rows: int, columns: int) -> np.ndarray:
-    """u8 [rows, columns] at an address."""
-    return carray(as_pointer(address), (rows, columns), np.uint8)
-
-
-@njit
 def table_i64(address: int, rows: int, columns: int) -> np.ndarray:
     """i64 [rows, columns] at an address."""
     return carray(as_pointer(address), (rows, columns), np.int64)
-
-
-@njit
-def array_f64(address: int, n: int) -> np.ndarray:
-    """f64 [n] at an address."""
-    return carray(as_pointer(address), (n,), np.float64)
-
-
-@njit
-def cube_f64(address: int, rows: int, columns: int) -> np.ndarray:
-    """f64 [rows, columns, 2] at an address."""
-    return carray(as_pointer(address), (rows, columns, 2), np.float64)
-
-
-@njit
-def table_f64(address: int, rows: int, columns: int) -> np.ndarray:
-    """f64 [rows, columns] at an address."""
-    return carray(as_pointer(address), (rows, columns), np.float64)
-
-
-def addresses(arrays: list[np.ndarray]) -> np.ndarray:
-    """i64 [3 * arrays]: address, rows, columns (0 for 1-D) of each, in order."""
-    rows = []
-    for array in arrays:
-        if not array.flags.c_contiguous:
-            raise ValueError("a fault handler needs contiguous arrays")
-        rows += [array.ctypes.data, array.shape[0], array.shape[1] if array.ndim >= 2 else 0]
-    return np.array(rows, np.int64)

@@ -12,7 +12,9 @@ and those in the `figures/` folder of the study one stands in. It defines, at mo
 
 and if it needs to: `SERIES = ("t_s", "hits_top")` (time series as list columns), `PANELS = 2` (`axes` is then a
 list), `WIDTH = "page"` (default "column"), `HEIGHT = 0.7` (of the width), `TABLE(data)` (a short frame for the LaTeX
-table; default: the data).
+table; default: the data), `LACKS = "..."` (what has to be made before RUNS can be told; empty where it is there: the
+figure is left out with that line, and the others are drawn). CAPTION, RUNS and LACKS may be functions without
+arguments.
 """
 
 from __future__ import annotations

@@ -39,6 +39,8 @@ def answer(figure: Figure, records: Iterable[Mapping[str, Any]]) -> Answer:
     Raises:
         KlrubenchError: the runs that there are do not make up its data.
     """
+    if figure.lacks:
+        raise KlrubenchError(f"figure {figure.name}: {figure.lacks}")
     runs = runs_frame(records, figure.series)
     if not runs.height:
         raise KlrubenchError(f"figure {figure.name}: none of its runs is stored")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 REFERENCE = PACKAGE / "figures" / "reference"
 WIDTHS = ("column", "page")
 NEEDED = ("CAPTION", "RUNS", "EXPECT", "data", "draw")
+LATE = ("CAPTION", "RUNS", "LACKS")
+"""What may be a function, called when the figure is loaded: what follows from the study one stands in."""
 
 _QUICK_SCALE, _QUICK_SEEDS = 128, 3
 
@@ -77,6 +79,7 @@ class Figure:
     """One figure of a study, as its file says (see `klrubench.figures`).
 
     Attributes:
+        lacks: what has to be there before its runs can be told, in one line; empty: nothing.
         quick: coarser scale and fewer seeds than the file asks for; the caption says so.
     """
 
@@ -92,6 +95,7 @@ class Figure:
     panels: int = 1
     width: str = "column"
     height: float = 0.72
+    lacks: str = ""
     quick: bool = False
 
     def questions(self) -> list[Question]:
@@ -136,8 +140,11 @@ def load_figure(name: str, quick: bool = False, start: Path | None = None) -> Fi
 
 
 def _figure(name: str, file: Path, told: dict[str, Any], quick: bool) -> Figure:
+    asked_now = {word: told[word]() for word in LATE if callable(told.get(word))}
+    told = {**told, **asked_now}
+    lacks = " ".join(str(told.get("LACKS", "")).split())
     for word in NEEDED:
-        if not told.get(word):
+        if not told.get(word) and not (lacks and word == "RUNS"):
             raise UsageError(f"{shown(file)}: a figure needs {word} (see klrubench.figures)")
     if not all(isinstance(each, Question) for each in told["RUNS"]):
         raise UsageError(f"{shown(file)}: RUNS is a list of asked(policy=[...], workload=[...])")
@@ -156,5 +163,6 @@ def _figure(name: str, file: Path, told: dict[str, Any], quick: bool) -> Figure:
         int(told.get("PANELS", 1)),
         told.get("WIDTH", "column"),
         float(told.get("HEIGHT", 0.72)),
+        lacks,
         quick,
     )

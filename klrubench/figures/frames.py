@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from klrubench.study.scores import matrix
-from klrubench.study.statistics import t_quantile
+from klrubench.study.scores import matrix, suite_logs
+from klrubench.study.statistics import overall, t_quantile
 from klrubench.study.table import frame, row
 
 if TYPE_CHECKING:
@@ -73,6 +73,32 @@ def slowdowns(runs: pl.DataFrame, baseline: str = "all_top") -> pl.DataFrame:
     return found.join(names, on=["policy", "workload"], how="left", maintain_order="left").filter(
         pl.col("slowdown_pct").is_not_null()
     )
+
+
+TIMES = {"spare": "time_s", "charged": "charged_time_s", "steady": "steady_time_s"}
+
+
+def overall_slowdown(
+    runs: pl.DataFrame,
+    policy: str,
+    workloads: Sequence[str],
+    which: Sequence[str] = ("spare",),
+    baseline: str = "all_top",
+) -> dict[str, Any]:
+    """Slowdown of a policy (label) over a fixed set of workloads, as geometric mean on paired seeds.
+
+    Returns:
+        For each name in `which` (`spare`, `charged`, `steady`) `NAME_pct` and `NAME_half_pct` (None with one seed);
+        `seeds`.
+
+    Raises:
+        ValueError: a workload has no run of the policy or of the baseline.
+    """
+    found: dict[str, Any] = {}
+    for name in which:
+        one = overall(suite_logs(runs, policy, workloads, TIMES[name], baseline))
+        found |= {f"{name}_pct": one.pct, f"{name}_half_pct": one.half_pct, "seeds": one.seeds}
+    return found
 
 
 def mean_by(runs: pl.DataFrame, keys: Sequence[str], value: str) -> pl.DataFrame:

@@ -181,6 +181,20 @@ def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
+def log_axis(axes: Any, low: float, high: float) -> None:
+    """A logarithmic x axis with plain numbers from under `low` to over `high`; left linear where `low` is under 1."""
+    if low < 1:
+        axes.set_xlim(min(0.0, low), high * 1.1)
+        return
+    ends = low / 1.2, high * 1.2
+    axes.set_xscale("log")
+    axes.set_xlim(*ends)
+    ticks = [first * 10.0**power for power in range(6) for first in (1, 2, 5)]
+    axes.set_xticks([tick for tick in ticks if ends[0] < tick < ends[1]])
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xticks([], minor=True)
+
+
 def band(axes: Any, spots: Sequence[float], words: str) -> None:
     """Vertical hair lines, the first with words at its foot: events in a time line."""
     for place, spot in enumerate(spots):

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
+from klrubench.engine.array_table import addresses
 from klrubench.engine.jit import cfunc
-from klrubench.engine.pointer import addresses
 from klrubench.mm.state import Mm
 
 SIGNATURE = types.int64(types.int64, types.int64, types.int64)

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from klrubench.engine.array_table import reader
 from klrubench.engine.bits import NODE_MASK, TABLE_SHIFT
 from klrubench.engine.jit import cfunc, njit_inline
-from klrubench.engine.pointer import array_i64, table_i64
 from klrubench.mm.fault import SIGNATURE, fault_context
 from klrubench.mm.lru import folio_nr_pages
 from klrubench.mm.migrate import promote
@@ -48,7 +48,7 @@ from klrubench.mm.state import (
     TIER,
     VMA_MM,
 )
-from klrubench.mm.table import N_ARRAYS, mm_at
+from klrubench.mm.table import MM_BYTES, mm_at
 
 if TYPE_CHECKING:
     from klrubench.engine.kinds import Flag
@@ -71,6 +71,8 @@ FAULT_PS, PROMOTE_PS, HUGE_PS, FOLD, TARGET, SPENT_PS, MODE, DRAW, FIRST_MEMCG =
 # and those of the sweep closed
 (M_THREADS, M_ARMED, M_CLOSED_PS, M_REMOTE, M_LOCAL, M_FAILED, M_PRIVATE, M_SHARED, M_SWEEP) = range(9)
 MEMCG_WORDS = M_SWEEP + 5
+
+handler_at: Any = reader("NumaHandler", own=(np.int64, 1), rules=(np.int64, 1), areas=(np.int64, 2))
 
 
 @njit_inline
@@ -150,11 +152,8 @@ def top_fault(mm: Mm, own: np.ndarray, row: int, page: int, node: int, now_ps: i
 @cfunc(SIGNATURE)
 def numa_hint_fault(context: int, page: int, now_ps: int) -> int:
     """do_numa_page: who faulted, decision, promotion in the faulting thread."""
-    c = array_i64(context, 3 * (N_ARRAYS + 3))
-    mm = mm_at(context)
-    own = array_i64(c[3 * N_ARRAYS], c[3 * N_ARRAYS + 1])
-    rules = array_i64(c[3 * N_ARRAYS + 3], c[3 * N_ARRAYS + 4])
-    areas = table_i64(c[3 * N_ARRAYS + 6], c[3 * N_ARRAYS + 7], c[3 * N_ARRAYS + 8])
+    mm, handler = mm_at(context), handler_at(context + MM_BYTES)
+    own, rules, areas = handler.own, handler.rules, handler.areas
     mm.stat[NUMA_HINT_FAULTS] += 1
     mm.setting[NOW_MS] = now_ps // 1_000_000_000
     vma = mm.block_vma[page >> TABLE_SHIFT]

@@ -9,13 +9,14 @@ The order inside a list is not modelled.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from klrubench.engine.array_table import addresses, reader
 from klrubench.engine.bits import GEN_MASK
 from klrubench.engine.jit import njit, njit_inline
-from klrubench.engine.pointer import addresses, array_i32, array_i64, array_u32, table_i64
 from klrubench.mm.migrate import is_toptier, promote
 from klrubench.mm.numa_promotion import may_promote, promotion_rules
 from klrubench.mm.state import (
@@ -75,19 +76,10 @@ class PghotArrays(NamedTuple):
     address: int
 
 
-@njit_inline
-def pghot_at(address: int) -> PghotArrays:
-    """The `PghotArrays` whose table stands at an address."""
-    c = array_i64(address, 15)
-    return PghotArrays(
-        array_u32(c[0], c[1]),
-        array_i32(c[3], c[4]),
-        table_i64(c[6], c[7], c[8]),
-        array_i64(c[9], c[10]),
-        array_i64(c[12], c[13]),
-        c,
-        address,
-    )
+pghot_at: Callable[[int], PghotArrays] = reader(
+    "PghotArrays",
+    packed=(np.uint32, 1), place=(np.int32, 1), heap=(np.int64, 2), heap_n=(np.int64, 1), setting=(np.int64, 1),
+)  # fmt: skip
 
 
 def pghot_arrays(frames: int, tops: int, capacity: int, setting: np.ndarray) -> PghotArrays:

@@ -18,14 +18,15 @@ stays, whatever the frequency does later, until kmigrated takes the record, whic
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from klrubench.engine.array_table import addresses, reader
 from klrubench.engine.bits import GEN_MASK, NODE_MASK
 from klrubench.engine.jit import njit, njit_inline
-from klrubench.engine.pointer import addresses, array_i32, array_i64, array_u8, table_i64
 from klrubench.mm.lru import folio_nr_pages
 from klrubench.mm.migrate import is_toptier, promote
 from klrubench.mm.numa_promotion import may_promote, promotion_rules
@@ -113,15 +114,11 @@ class MapArrays(NamedTuple):
     address: int
 
 
-@njit_inline
-def map_at(address: int) -> MapArrays:
-    """The `MapArrays` whose table stands at an address."""
-    c = array_i64(address, 24)
-    return MapArrays(
-        array_i64(c[0], c[1]), array_i32(c[3], c[4]), table_i64(c[6], c[7], c[8]), array_u8(c[9], c[10]),
-        array_i64(c[12], c[13]), array_i64(c[15], c[16]), table_i64(c[18], c[19], c[20]), array_i64(c[21], c[22]),
-        c, address,
-    )  # fmt: skip
+map_at: Callable[[int], MapArrays] = reader(
+    "MapArrays",
+    record=(np.int64, 1), section_of=(np.int32, 1), section=(np.int64, 2), hot=(np.uint8, 1), ready=(np.int64, 1),
+    active=(np.int64, 1), state=(np.int64, 2), setting=(np.int64, 1),
+)  # fmt: skip
 
 
 def sections_of(mm: Mm, node: int, fold: int) -> list[tuple[int, int]]:

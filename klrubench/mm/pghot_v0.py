@@ -14,14 +14,14 @@ Posted with node 1 as the target of sources that know no node (the author's seco
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from klrubench.engine.array_table import addresses, reader
 from klrubench.engine.bits import GEN_MASK
 from klrubench.engine.jit import njit, njit_inline
-from klrubench.engine.pointer import addresses, array_i32, array_i64, table_i64
 from klrubench.mm.migrate import is_toptier, promote, slice_ps
 from klrubench.mm.pghot import count_source
 from klrubench.mm.state import (
@@ -63,11 +63,9 @@ class SweepArrays(NamedTuple):
     address: int
 
 
-@njit_inline
-def sweep_at(address: int) -> SweepArrays:
-    """The `SweepArrays` whose table stands at an address."""
-    c = array_i64(address, 9)
-    return SweepArrays(table_i64(c[0], c[1], c[2]), array_i32(c[3], c[4]), array_i64(c[6], c[7]), c, address)
+sweep_at: Callable[[int], SweepArrays] = reader(
+    "SweepArrays", record=(np.int64, 2), order=(np.int32, 1), setting=(np.int64, 1)
+)
 
 
 def sweep_arrays(frames: int, setting: np.ndarray) -> SweepArrays:

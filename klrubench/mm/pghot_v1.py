@@ -7,13 +7,14 @@ free-space bypass exist yet. With v2's rules on top this is also v2 with a clock
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from klrubench.engine.array_table import addresses, reader
 from klrubench.engine.bits import GEN_MASK
 from klrubench.engine.jit import njit, njit_inline
-from klrubench.engine.pointer import addresses, array_i32, array_i64, table_i64
 from klrubench.mm.lru import folio_nr_pages
 from klrubench.mm.migrate import is_toptier, promote
 from klrubench.mm.numa_promotion import may_promote
@@ -59,14 +60,10 @@ class UnpackedArrays(NamedTuple):
     address: int
 
 
-@njit_inline
-def unpacked_at(address: int) -> UnpackedArrays:
-    """The `UnpackedArrays` whose table stands at an address."""
-    c = array_i64(address, 15)
-    return UnpackedArrays(
-        table_i64(c[0], c[1], c[2]), array_i32(c[3], c[4]), table_i64(c[6], c[7], c[8]), array_i64(c[9], c[10]),
-        array_i64(c[12], c[13]), c, address,
-    )  # fmt: skip
+unpacked_at: Callable[[int], UnpackedArrays] = reader(
+    "UnpackedArrays",
+    record=(np.int64, 2), place=(np.int32, 1), heap=(np.int64, 2), heap_n=(np.int64, 1), setting=(np.int64, 1),
+)  # fmt: skip
 
 
 def unpacked_arrays(frames: int, tops: int, capacity: int, setting: np.ndarray) -> UnpackedArrays:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from klrubench.engine.array_table import addresses
 from klrubench.engine.bits import PTRS_PER_TABLE
-from klrubench.engine.pointer import addresses
 
 # columns of `vma`
 VMA_START, VMA_END, VMA_MEMCG, VMA_FILE, VMA_ORDER, VMA_MM, VMA_COLUMNS = range(7)

@@ -85,7 +85,7 @@ DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = (
     16  # runs without a page after which kswapd is not woken again (classic LRU; under MGLRU it never fails)
 )
-WORK = np.array([DEMOTE_FOLIOS, PGSTEAL_KSWAPD, PGREFILL, PGAGING_PTE, PGAGING_YOUNG, PGCARRIED, PGSCAN_KSWAPD])
+WORK = (DEMOTE_FOLIOS, PGSTEAL_KSWAPD, PGREFILL, PGAGING_PTE, PGAGING_YOUNG, PGCARRIED, PGSCAN_KSWAPD)
 SLICE_PS = 10_000_000_000  # work that kswapd does before others run: one quantum
 
 
@@ -212,11 +212,23 @@ def evict_folios(mm: Mm, lruvec: int, node: int, wanted: int, examine: int, fold
 
 @njit_inline
 def shrink_lruvec(
-    mm: Mm, lruvec: int, memcg: int, node: int, priority: int, wanted: int, examine: Int, fold: int, walk: np.ndarray
+    mm: Mm,
+    lruvec: int,
+    memcg: int,
+    node: int,
+    priority: int,
+    wanted: int,
+    examine: Int,
+    fold: int,
+    walk: np.ndarray,
+    classic: bool | None,
 ) -> tuple[Int, Int, bool]:
-    """A batch of a round of reclaim on a lruvec: (folios examined, pages demoted, whether a generation was made)."""
+    """A batch of a round of reclaim on a lruvec: (folios examined, pages demoted, whether a generation was made).
+
+    classic: None under MGLRU: a constant of the type, so that only what is run is compiled.
+    """
     aged = False
-    if is_classic(mm):
+    if classic is not None:
         examined, demoted = shrink_classic(mm, lruvec, node, priority, wanted, examine, fold)
         mm.stat[PGSCAN_KSWAPD] += examined
         mm.stat[PGSTEAL_KSWAPD] += demoted
@@ -261,6 +273,7 @@ def _balance_slice(
     fold: int,
     walk: np.ndarray,
     progress: np.ndarray,
+    classic: bool | None,
 ) -> None:
     mm = mm_at(address)
     used = np.int64(0)
@@ -272,7 +285,9 @@ def _balance_slice(
         if progress[2] <= 0:
             progress[2] = round_pages(mm, lruvec, progress[0])
         batch = min(examine, progress[2])
-        examined, demoted, aged = shrink_lruvec(mm, lruvec, memcg, node, progress[0], wanted, batch, fold, walk)
+        examined, demoted, aged = shrink_lruvec(
+            mm, lruvec, memcg, node, progress[0], wanted, batch, fold, walk, classic
+        )
         found = found or demoted > 0
         used += examined * price[0] + demoted * price[1] + 1
         progress[2] = progress[2] - examined if examined else 0
@@ -304,7 +319,8 @@ def balance_slice(
     price: i64 [3], ps a folio examined, ps a page demoted, ps of the slice. progress: i64 [3],
     priority, the next memcg, and folios left of its round, kept from slice to slice.
     """
-    _balance_slice(mm.address, node, memcgs, target_free, price, examine, fold, walk, progress)
+    classic = True if is_classic.py_func(mm) else None
+    _balance_slice(mm.address, node, memcgs, target_free, price, examine, fold, walk, progress, classic)
 
 
 class Kswapd:
@@ -341,14 +357,14 @@ class Kswapd:
             if mm.node[node, KSWAPD_FAILURES] < MAX_RECLAIM_RETRIES:
                 mm.stat[KSWAPD_WAKES] += 1
                 yield from self.balance(system)
-                failed = is_classic(mm) and self.stolen == 0 and mm.node[node, FREE] < self.target_free(system)
+                failed = is_classic.py_func(mm) and self.stolen == 0 and mm.node[node, FREE] < self.target_free(system)
                 mm.node[node, KSWAPD_FAILURES] = mm.node[node, KSWAPD_FAILURES] + 1 if failed else 0
             mm.node[node, KSWAPD_WAKE] = 0
             yield system.parked
 
     def balance(self, system: System) -> Iterator[Any]:
         """Reclaim in slices of 10 ms of its own time until balanced or nothing more can be had."""
-        mm, node, self.stolen = system.mm, self.node, 0
+        mm, node, stat, self.stolen = system.mm, self.node, system.mm.stat.data, 0
         if mm.node[node, DEMOTION_TARGET] < 0:
             return
         batch, examine = max(1, MIN_LRU_BATCH // system.fold), max(1, MAX_LRU_BATCH // system.fold)
@@ -357,9 +373,11 @@ class Kswapd:
         )
         self.progress[:] = DEF_PRIORITY, 0, 0
         while self.progress[0] >= 1 and mm.node[node, FREE] < (target := self.target_free(system) + batch):
-            before = mm.stat[WORK]
+            before = [stat[k] for k in WORK]
             balance_slice(mm, node, system.n_memcgs, target, price, examine, system.fold, self.walk, self.progress)
-            folios, pages, refilled, pte, young, carried, scanned = (mm.stat[WORK] - before).tolist()
+            folios, pages, refilled, pte, young, carried, scanned = (
+                stat[k] - was for k, was in zip(WORK, before, strict=True)
+            )
             self.stolen += pages
             system.charge(aging_pte=pte, aging_young=young, carry_page=carried, kswapd_scan=scanned + refilled)
             system.charge_moves("kswapd_page", folios, pages)

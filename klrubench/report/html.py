@@ -5,13 +5,14 @@ from __future__ import annotations
 import html
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from klrubench.errors import UsageError
 from klrubench.report.cite import cite_text
 from klrubench.report.methods import methods_text
+from klrubench.report.sweep_page import plots, sections
 from klrubench.report.text import fixed, missing, share
 from klrubench.study.again import command_of
 from klrubench.study.facts import facts
@@ -19,6 +20,8 @@ from klrubench.study.overview import comparisons, runs_of, slowdowns, sweeps
 from klrubench.study.scores import BASELINE
 from klrubench.study.sources import of_runs, sources
 from klrubench.study.store import Store
+from klrubench.study.sweep.journals import journals
+from klrubench.study.sweep.storage import FOLDER
 from klrubench.study.table import ratio_text
 
 _PAGE = Path(__file__).parent / "page"
@@ -26,12 +29,19 @@ LINES = ("DRAM hit %", "promoted, MiB/s", "demoted, MiB/s", "kernel threads, % o
 POINTS = 400_000
 """Numbers of time lines in a page at most: about 2.5 MB; more runs get fewer points each."""
 
-MOST_POINTS = 150
+MOST_POINTS, LEAST_POINTS = 150, 12
+RUN_NUMBERS = 220
+"""What a run's row and words take, as numbers of time lines: a page of a thousand runs is to stay under 8 MB."""
+
 _MIB_PAGES = 256
 
 
-def report(store: Store) -> str:
-    """The page.
+def report(store: Store, say: Callable[[str], None] = lambda line: None) -> str:
+    """The page: all stored runs, and the sweeps whose journals are in the folder.
+
+    Args:
+        store: the results folder.
+        say: told a line for each journal that cannot be read; the page is made without it.
 
     Raises:
         UsageError: plotly is not installed.
@@ -42,11 +52,14 @@ def report(store: Store) -> str:
     own = slowdowns(runs)
     compared = comparisons([record for code, record in runs if code == newest])
     swept = sweeps(runs)
+    searched = list(journals(store.path / FOLDER, say))
+    points = _points(len(records))
     data = {
         "lines": LINES,
-        "runs": {record["id"]: _run(store, record, max(12, POINTS // (5 * len(records)))) for record in records},
+        "runs": {record["id"]: _run(store, record, points) for record in records},
         "comparisons": [_bars(group) for group in compared],
         "sweeps": [_plot(sweep) for sweep in swept],
+        "figures": [figure for k, found in enumerate(searched) for figure in plots(found, k, len(searched))],
         "first": _first(records),
     }
     body = "\n".join(
@@ -65,6 +78,7 @@ def report(store: Store) -> str:
             '<pre id="run-parts"></pre>',
             "<p>How to repeat it, and look inside:</p>",
             '<pre id="run-command"></pre><pre id="run-manifest"></pre>',
+            *sections(searched),
             *_sweeps(swept),
             "<h2>How it was done</h2>",
             f"<p>{html.escape(methods_text(facts(records)))}</p>",
@@ -75,6 +89,12 @@ def report(store: Store) -> str:
         ]
     )
     return _document(body, data, script)
+
+
+def _points(runs: int) -> int:
+    """Points that each run's time lines get on a page of so many runs."""
+    numbers = min(POINTS, POINTS + 100_000 - RUN_NUMBERS * runs)
+    return max(LEAST_POINTS, numbers // (5 * runs))
 
 
 def plotly_script() -> str:

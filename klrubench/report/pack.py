@@ -79,7 +79,7 @@ def contents(store: Store) -> tuple[dict[str, bytes], list[str]]:
         record = store.get(run_id)
         if record is not None:
             records.append(record)
-            content[f"runs/{run_id[:2]}/{run_id}.json"] = store.file(run_id).read_bytes()
+            content[f"runs/{run_id[:2]}/{run_id}.json"] = store.data(run_id) or b""
     records.sort(key=lambda record: tuple(str(row(record)[name]) for name in KEYS))
     told = facts(records)
     commands = [f"{command_of(record)}  # {record['id']}" for record in records]

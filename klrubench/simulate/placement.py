@@ -12,16 +12,18 @@ from klrubench.errors import CapacityError
 from klrubench.mm.lru import folio_nr_pages, is_classic, lru_add
 from klrubench.mm.migrate import alloc_frame
 from klrubench.mm.state import FREE, PGALLOC_SPILL, WMARK_LOW, WMARK_MIN
+from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
     from klrubench.mm.state import Mm
 
 
 @njit
-def allocate(mm: Mm, order: np.ndarray, zonelist: np.ndarray) -> int:
+def allocate(address: int, order: np.ndarray, zonelist: np.ndarray) -> int:
     """Fault pages in, in that order: the first node of the zonelist above its low watermark, else above min;
     pages left over.
     """
+    mm = mm_at(address)
     for k in range(len(order)):
         page = np.int64(order[k])
         pages = folio_nr_pages(mm, page)
@@ -53,7 +55,7 @@ def place(mm: Mm, order: np.ndarray, zonelist: list[int], where: str) -> None:
     Raises:
         CapacityError: the nodes are full before all pages are placed.
     """
-    left = allocate(mm, order.astype(np.int64), np.array(zonelist, np.int64))
+    left = allocate(mm.address, order.astype(np.int64), np.array(zonelist, np.int64))
     if left:
         raise CapacityError(
             f"{left} of {len(order)} pages do not fit the {where}; take a larger node or a smaller footprint"

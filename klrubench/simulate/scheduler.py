@@ -83,6 +83,7 @@ class Scheduler:
     factor: np.ndarray
     cost: np.ndarray
     engine_address: int
+    tlb_rule: bool | None
     parked = Parked()
 
     if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Scheduler:
         self._goals = [(tenant.index * TENANT_WORDS, tenant.accesses) for tenant in self.tenants]
         self._look_at = [-1] * len(self.tenants)
         self._marks: list[list[tuple[int, int, Callable[[], None]]]] = [[] for _ in self.tenants]
+        self._marks_at = [(marks, base + TOUCH) for marks, (base, _) in zip(self._marks, self._goals, strict=True)]
 
     def _schedule(self, thread: Any, at_ps: int) -> None:
         self._order += 1
@@ -133,8 +135,6 @@ class Scheduler:
     def _wake_time(self, request: Any, ready: int) -> int:
         """When a thread that yielded `request`, done with its work at `ready`, runs again."""
         hz = self.machine.hz
-        if request is None:
-            return ready
         if isinstance(request, Hrtimer):
             return ready + request.ps
         if isinstance(request, Sleep):
@@ -150,13 +150,16 @@ class Scheduler:
         """Let a thread run to its next yield, then account and schedule it."""
         self.current, thread.spent_ps = thread, 0.0
         request = next(thread.steps, self.parked)
-        spent, self.current = round(thread.spent_ps), None
+        self.current = None
+        spent = round(thread.spent_ps)
         if thread.tenant is None:
             self.cpu_ps[thread.name] += spent
             if self.shared_cpus and spent:
                 spent = self._preempt(spent)
         thread.running_until = self.now_ps + spent
-        if isinstance(request, Parked):
+        if request is None:  # it goes on as soon as its work is done
+            self._schedule(thread, thread.running_until)
+        elif isinstance(request, Parked):
             thread.parked = True
         else:
             self._schedule(thread, self._wake_time(request, thread.running_until))
@@ -190,19 +193,23 @@ class Scheduler:
             self.factor,
             self.cost,
         )
-        while any(self._words[base + TOUCH] < goal for base, goal in self._goals):
+        while self._busy():
             deadline = self._events[0][0] if self._events else FOREVER
             self._advance(deadline)
             self._run_events()
 
+    def _busy(self) -> list[int]:
+        """Clocks of the tenants that have work left."""
+        words = self._words
+        return [words[base + CLOCK] for base, goal in self._goals if words[base + TOUCH] < goal]
+
     def _run_events(self) -> None:
         """Run every thread whose time has come: all tenants have reached it."""
-        events, words = self._events, self._words
-        busy = [words[base + CLOCK] for base, goal in self._goals if words[base + TOUCH] < goal]
+        events, words, busy = self._events, self._words, self._busy()
         clock = min(busy) if busy else int(self.state[:, CLOCK].max())
         self.now_ps = max(self.now_ps, min(clock, events[0][0]) if events else clock)
-        for marks, (base, _) in zip(self._marks, self._goals, strict=True):
-            while marks and marks[0][0] <= words[base + TOUCH]:
+        for marks, touch in self._marks_at:
+            while marks and marks[0][0] <= words[touch]:
                 heapq.heappop(marks)[2]()
         self._check_wake_words()
         while events and events[0][0] <= clock:
@@ -237,15 +244,15 @@ class Scheduler:
         return limit - done
 
     def _advance(self, deadline: int) -> None:
-        words = self._words
+        words, tenants = self._words, self.tenants
         before = [words[base + TOUCH] for base, _ in self._goals]
-        if len(self.tenants) == 1:
-            self._advance_alone(self.tenants[0], deadline)
+        if len(tenants) == 1:
+            self._advance_alone(tenants[0], deadline)
         else:
             self._advance_together(deadline)
-        for tenant, touches in zip(self.tenants, before, strict=True):
-            if words[tenant.index * TENANT_WORDS + TOUCH] != touches:
-                tenant.used[:] = 1  # lru_gen_use_mm: the address space has run
+        for index, touches in enumerate(before):
+            if words[index * TENANT_WORDS + TOUCH] != touches:
+                tenants[index].used[:] = 1  # lru_gen_use_mm: the address space has run
         for tap in self.taps:
             tap.catch_up()
 
@@ -254,7 +261,7 @@ class Scheduler:
         while words[CLOCK] < deadline and words[TOUCH] < accesses:
             marked = self._limit(tenant)
             stream, count = tenant.feed.window(words[TOUCH], marked)
-            served, reason = run_alone(self.engine_address, stream, count, deadline)
+            served, reason = run_alone(self.engine_address, stream, count, deadline, self.tlb_rule)
             if self._pause(tenant) or reason == LOG_FULL or served == marked:
                 return
 
@@ -271,7 +278,7 @@ class Scheduler:
         """Several tenants, in turns that are taken in the compiled loop; a tenant comes back for words, a mark,
         sleep or its end.
         """
-        while (index := run_together(self.engine_address, self._spans, self._turns, deadline)) >= 0:
+        while (index := run_together(self.engine_address, self._spans, self._turns, deadline, self.tlb_rule)) >= 0:
             self._next_span(self.tenants[index])
 
     def _forget_span(self, tenant: Tenant) -> None:

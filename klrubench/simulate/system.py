@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from klrubench.engine.access import CLOCK, GAP, N_CATEGORIES, OP_BINS, STALL, TENANT_WORDS
+from klrubench.engine.array_table import addresses
 from klrubench.engine.latency import (
     CACHE_PS,
     COMPUTE_PS,
@@ -21,7 +22,6 @@ from klrubench.engine.latency import (
     TENANT_COLUMNS,
     THREADS,
 )
-from klrubench.engine.pointer import addresses
 from klrubench.engine.quantum import Engine
 from klrubench.engine.random import stream_key
 from klrubench.engine.tlb import NEXT_SWITCH_PS, SWITCH_PS
@@ -108,6 +108,7 @@ class System(Scheduler):
         self.latency = np.zeros((t, k, 2))
         self.cost, self.op_hist = np.zeros((t, N_CATEGORIES), np.int64), np.zeros((t, OP_BINS), np.int64)
         self.quantum = np.array([QUANTUM_PS, 0], np.int64)
+        self._price_ps = {name: cost.ns * 1000 for name, cost in machine.costs.items()}
         for node, where in enumerate(machine.nodes):
             self.node_params[node] = where.read_gb_s / 1000, where.write_gb_s / 1000, where.load_alpha, where.load_beta
             self.latency[:, node] = where.read_ns[home] * 1000, where.write_ns[home] * 1000
@@ -127,6 +128,7 @@ class System(Scheduler):
         self._switch_tasks()
         self.engine_addresses = addresses(list(self.engine))
         self.engine_address = self.engine_addresses.ctypes.data
+        self.tlb_rule = True if len(self.mm.tlb) else None
         self._watch()
         for tenant in self.tenants:
             tenant.used = self.mm.mms[tenant.index, MM_RAN : MM_RAN + k]
@@ -328,9 +330,10 @@ class System(Scheduler):
     def charge(self, **counts: int) -> None:
         """Charge simulated events to the running thread; each stands for 1/scale events."""
         if self.current is not None:
-            costs, fold, spent = self.machine.costs, self.fold, 0.0
+            price, fold, spent = self._price_ps, self.fold, 0.0
             for name, n in counts.items():
-                spent += costs[name].ns * 1000 * (int(n) * fold)
+                if n:
+                    spent += price[name] * (int(n) * fold)
             self.current.spent_ps += spent
 
     def charge_full(self, **counts: int) -> None:
@@ -369,6 +372,7 @@ class System(Scheduler):
     def _stall(self, tenant: Tenant, ps: float, under: str) -> None:
         if tenant.running:
             stall = round(ps)
-            self.state[tenant.index, CLOCK] += stall
-            self.state[tenant.index, STALL] += stall
+            base = tenant.index * TENANT_WORDS
+            self._words[base + CLOCK] += stall
+            self._words[base + STALL] += stall
             tenant.stalled_ps[under] = tenant.stalled_ps.get(under, 0) + stall

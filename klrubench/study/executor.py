@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from klrubench.errors import KlrubenchError, RunFailedError, StoreError
 from klrubench.study.executors import Backend, open_executor, usable_cpus
+from klrubench.study.executors.cold import is_cold
 from klrubench.study.folder import shown
 from klrubench.study.manifest import manifest
 from klrubench.study.progress import Progress, Quiet
@@ -112,10 +111,7 @@ def _is_local(executor: str | None) -> bool:
 
 def _say_if_cold(progress: Progress) -> None:
     """Compilation takes a while and happens in the workers' first runs: say so, or it looks as if nothing went on."""
-    if "numba" not in sys.modules:
-        return
-    folder: str = getattr(sys.modules["numba"].config, "CACHE_DIR", "")
-    if folder and next(Path(folder).rglob("*.nbi"), None) is None:
+    if is_cold():
         progress.note("compiling kernels (once)")
 
 

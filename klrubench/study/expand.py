@@ -43,7 +43,7 @@ def specs(question: Question) -> list[RunSpec]:
     for machine in machines:
         for workload in workloads:
             for first in _first_runs(question, machine, workload, policies, options):
-                for seed in range(1, question.seeds + 1):
+                for seed in question.all_seeds:
                     spec = dataclasses.replace(first, seed=seed)
                     found.setdefault(spec.run_id, spec)
     return list(found.values())

@@ -163,7 +163,7 @@ def robust_runs(question: Question, baseline: str) -> dict[tuple[str, Setting], 
                 make_spec(moved, workload, part, duration_s=question.duration, fold=fold, options=options)
                 for part in chosen
             ]
-            seeds = range(1, question.seeds + 1)
+            seeds = question.all_seeds
             found[asked.label, setting] = [dataclasses.replace(spec, seed=seed) for spec in first for seed in seeds]
     return found
 

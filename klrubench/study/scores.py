@@ -191,6 +191,25 @@ def suite_scores(runs: pl.DataFrame, baseline: str = BASELINE) -> pl.DataFrame:
     return frame(rows)
 
 
+def suite_logs(
+    runs: pl.DataFrame, policy: str, workloads: Sequence[str], value: str = "time_s", against: str = BASELINE
+) -> list[list[float]]:
+    """Log ratios of a time of one policy (label) to that of another, a list a workload, one number a paired seed.
+
+    Raises:
+        ValueError: a workload has no pair of runs.
+    """
+    found = []
+    for workload in workloads:
+        here = runs.filter(runs["workload"] == workload)
+        own, other = (list(here.filter(here["policy"] == label).iter_rows(named=True)) for label in (policy, against))
+        logs = _logs(own, other, value)
+        if not logs:
+            raise ValueError(f"no run of {policy} with one of {against} on {workload}")
+        found.append(logs)
+    return found
+
+
 def _gap(cells: list[dict[str, Any]]) -> dict[str, Any]:
     median, worst = median_worst([cell["gap_closed"] for cell in cells])
     where = next((cell["setting"] for cell in cells if worst is not None and cell["gap_closed"] == worst), "")

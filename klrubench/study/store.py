@@ -2,7 +2,8 @@
 
 - `runs/<hh>/<id>.json`: checksum, then the run (spec, result, manifest), then its time series, a line each
 - `runs/damaged/`: files that did not read back, set aside
-- `results.parquet`: one row a run; a cache, rebuilt from runs/ (table.py)
+- `results.parquet`: one row a run; a cache, rebuilt from runs/ (table.py); rows that hold a whole run (kept.py) are
+  read as if its file were there
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Store:
 
     path: Path
     notes: list[str] = field(default_factory=list)
+    _kept: dict[str, bytes] | None = field(default=None, repr=False, compare=False)
 
     def file(self, run_id: str) -> Path:
         """Where the run of that id is or would be."""
@@ -92,7 +94,30 @@ class Store:
 
     def ids(self) -> list[str]:
         """Ids of all stored runs, sorted."""
-        return sorted(path.stem for path in (self.path / "runs").glob("[0-9a-f][0-9a-f]/*.json") if path.name[0] != ".")
+        files = (self.path / "runs").glob("[0-9a-f][0-9a-f]/*.json")
+        return sorted({path.stem for path in files if path.name[0] != "."} | set(self.kept()))
+
+    def kept(self) -> dict[str, bytes]:
+        """By id: the bytes of every run that `results.parquet` holds as a whole."""
+        if self._kept is None:
+            from klrubench.study.kept import read
+
+            self._kept = read(self.path)
+        return self._kept
+
+    def data(self, run_id: str) -> bytes | None:
+        """The bytes of a run's file, wherever they are kept; `None` if there is none.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        file = self.file(run_id)
+        try:
+            return file.read_bytes()
+        except FileNotFoundError:
+            return self.kept().get(run_id)
+        except OSError as error:
+            raise StoreError(f"cannot read {shown(file)}: {error.strerror}") from None
 
     def scan(self) -> Iterator[dict[str, Any]]:
         """Every stored run that reads back, by id, without time series; the damaged ones are set aside."""
@@ -104,18 +129,18 @@ class Store:
         return sorted((self.path / "runs" / "damaged").glob("*.json"))
 
     def _read(self, file: Path, series: bool) -> dict[str, Any] | None:
-        try:
-            data = file.read_bytes()
-        except FileNotFoundError:
+        data = self.data(file.stem)
+        if data is None:
             return None
-        except OSError as error:
-            raise StoreError(f"cannot read {shown(file)}: {error.strerror}") from None
         record = decode(data, series)
         if record.get("id") != file.stem:
             raise _DamagedError("it holds another run than its name says")
         return record
 
     def _set_aside(self, file: Path, why: str) -> None:
+        if not file.exists() and self.kept().pop(file.stem, None) is not None:
+            self.notes.append(f"damaged result left out: {file.stem} of {shown(self.path)}/results.parquet ({why})")
+            return
         folder = self.path / "runs" / "damaged"
         target = folder / f"{file.stem}.{os.getpid()}.{next(_count)}.json"
         try:

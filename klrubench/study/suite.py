@@ -33,7 +33,7 @@ class Question(BaseModel):
         policy, workload: `NAME[:k=v,...]`; the bounds are added to the policies.
         machine, ratio: names, and DRAM:CXL shares of the footprint; several of either make rows of their own.
         rates, placement: values set on every workload in turn; empty leaves the workload's own.
-        seeds: paired seeds 1 .. N.
+        seeds, first_seed: paired seeds, so many from that one on (a sweep's winner is judged on seeds after its own).
         duration: seconds of work on an unloaded all-DRAM machine.
         scale: `auto` or 1 over a power of two.
         kernel, hz, sysctl, cost: changes to the machine.
@@ -50,6 +50,7 @@ class Question(BaseModel):
     rates: Rates = ()
     placement: Strings = ()
     seeds: int = Field(3, ge=1, le=1000)
+    first_seed: int = Field(1, ge=1, le=1_000_000)
     duration: float = Field(120.0, gt=0, le=1e6)
     scale: str = "auto"
     kernel: str | None = None
@@ -58,6 +59,11 @@ class Question(BaseModel):
     cost: dict[str, str] = {}
     baseline: str = "all_top"
     daemon_cpus: Literal["spare", "shared"] = "spare"
+
+    @property
+    def all_seeds(self) -> range:
+        """The seeds themselves."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
 
 def suites() -> list[str]:
@@ -99,7 +105,7 @@ def read_study(path: Path) -> dict[str, Any]:
         UsageError: it cannot be read or is not TOML.
         UnknownNameError: a name that means nothing.
     """
-    told = {name.replace("-", "_"): value for name, value in _read(path).items()}
+    told = {name.replace("-", "_"): value for name, value in _read(path).items() if name not in _SWEEP}
     told |= {new: told.pop(old) for old, new in _ALIASES.items() if old in told}
     known = [*Question.model_fields, "suite"]
     for name in told:
@@ -107,6 +113,9 @@ def read_study(path: Path) -> dict[str, Any]:
             raise UnknownNameError(f"setting in {shown(path)}", name, known)
     return told
 
+
+_SWEEP = ("sweep",)
+"""A table that a sweep writes about itself (`sweep.winner`): no part of the question."""
 
 _ALIASES = {
     "policies": "policy",

@@ -16,6 +16,9 @@ PARQUET = "results.parquet"
 KEYS = ("machine", "ratio", "workload", "policy", "seed", "run_id")
 """Columns that order the rows of the Parquet copy."""
 
+WHOLE = ("checksum", "run_json", "series_json")
+"""Columns of rows that hold a whole run (kept.py): the three parts of its file."""
+
 
 def row(record: Mapping[str, Any]) -> dict[str, Any]:
     """A stored run as one flat row; what is not a number or a word becomes JSON text (`*_json`)."""
@@ -94,8 +97,8 @@ def compact(store: Store) -> pl.DataFrame:
     parts = [part for part in (kept, fresh) if part is not None and part.height]
     whole = pl.concat(parts, how="diagonal_relaxed").sort(KEYS) if parts else fresh
     if fresh.height or known is None or (kept is not None and kept.height != known.height):
-        _write(store, whole)
-    return whole
+        write(store, whole)
+    return whole.drop(WHOLE, strict=False)
 
 
 def _known(store: Store) -> pl.DataFrame | None:
@@ -108,11 +111,12 @@ def _known(store: Store) -> pl.DataFrame | None:
     return found if {"run_id", *KEYS} <= set(found.columns) else None
 
 
-def _write(store: Store, whole: pl.DataFrame) -> None:
+def write(store: Store, whole: pl.DataFrame, **how: Any) -> None:
+    """Replace the Parquet copy at once; raises StoreError."""
     temporary = store.path / f".{PARQUET}.{os.getpid()}.tmp"
     try:
         store.path.mkdir(parents=True, exist_ok=True)
-        whole.write_parquet(temporary, metadata={"klrubench": "one row a run; rebuilt from runs/"})
+        whole.write_parquet(temporary, metadata={"klrubench": "one row a run"}, **how)
         os.replace(temporary, store.path / PARQUET)
     except OSError as error:
         raise store_error(store.path, error) from None

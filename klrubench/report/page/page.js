@@ -97,6 +97,10 @@
     }), config);
   }
 
+  function figure(one) {
+    Plotly.newPlot(one.id, one.traces, Object.assign({}, layout, { colorway: colours }, one.layout), config);
+  }
+
   Array.from(document.querySelectorAll("table")).forEach(function (table) { if (table.tHead) sortable(table); });
   document.getElementById("filter").addEventListener("input", filtered);
   document.getElementById("runs").tBodies[0].addEventListener("click", function (event) {
@@ -106,6 +110,7 @@
   filtered();
   data.comparisons.forEach(bars);
   data.sweeps.forEach(sweep);
+  data.figures.forEach(figure);
   show(data.first);
   document.body.dataset.ready = "yes";
 })();

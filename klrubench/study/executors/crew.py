@@ -17,6 +17,7 @@ from typing import Any
 
 from klrubench.errors import RunFailedError
 from klrubench.study.executors import Groups, Keep
+from klrubench.study.executors.cold import compile_share
 from klrubench.study.spec import RunSpec
 from klrubench.study.worker import Answer, Task
 
@@ -148,15 +149,18 @@ def _died(times: int) -> str:
     return f"its worker process died {times} times (killed, out of memory, or a crash in compiled code)"
 
 
-def new_process() -> ProcessPoolExecutor:
-    """A pool of one spawned process."""
-    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+def new_process(share: int | None = None) -> ProcessPoolExecutor:
+    """A pool of one spawned process; `share` of the kernels is what it begins with compiling."""
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=spawn, initializer=_start_worker, initargs=(share,))
 
 
-def _start_worker() -> None:
+def _start_worker(share: int | None) -> None:
     """Ctrl-C is the parent's to handle; a worker whose parent is gone ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if share is not None:
+        compile_share(share)
 
 
 def _end_with_parent() -> None:

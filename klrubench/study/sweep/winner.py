@@ -10,7 +10,7 @@ from typing import Any
 
 from klrubench.errors import StoreError
 from klrubench.study.folder import shown
-from klrubench.study.sweep.plan import Plan
+from klrubench.study.sweep.plan import Plan, bases_of
 
 
 def winner_toml(plan: Plan, confirmed: Mapping[str, Any], name: str, about: str) -> str:
@@ -36,20 +36,43 @@ def winner_toml(plan: Plan, confirmed: Mapping[str, Any], name: str, about: str)
         *([_pair("ratio", told.ratio[0])] if told.ratio else []),
         *([_pair(key, value)] for key, value in (("kernel", told.kernel), ("hz", told.hz)) if value is not None),
         _pair("seeds", plan.asked.fresh_seeds),
+        _pair("first_seed", confirmed["seeds"][0]),
         _pair("duration", plan.asked.full_duration),
-        _pair("scale", told.scale),
+        _pair("scale", _scale(plan, confirmed)),
         _pair("daemon_cpus", told.daemon_cpus),
     ]
     flat = [line for each in lines for line in ([each] if isinstance(each, str) else each)]
-    return "\n".join([*flat, *_tables(told.sysctl, told.cost), ""])
+    sweep = {
+        "name": name,
+        "default": plan.part.label,
+        "tuned_on": confirmed["workloads"],
+        "held_out": confirmed["held_out"],
+        "folds": [confirmed["scales"][label] for label in (*confirmed["workloads"], *confirmed["held_out"])],
+        "objectives": [each.name for each in plan.objectives],
+        "trials": plan.asked.trials,
+        "chosen_by_seeds": [1, confirmed["seeds"][0] - 1],
+    }
+    return "\n".join([*flat, *_tables(told.sysctl, told.cost), *_table("sweep", sweep), ""])
+
+
+def _scale(plan: Plan, confirmed: Mapping[str, Any]) -> str:
+    """The scale as typed; where that is coarser than the winner could be judged at, the coarsest that it was."""
+    told, judged = plan.question, confirmed["scales"]
+    bases = bases_of(told, list(judged), plan.part, plan.asked.full_duration, told.scale)
+    same = all(judged[base.workload.label] == base.fold for base in bases)
+    return told.scale if same else f"1/{max(judged.values())}"
 
 
 def _tables(sysctl: Mapping[str, Any], cost: Mapping[str, Any]) -> list[str]:
     found = []
     for name, table in (("sysctl", sysctl), ("cost", cost)):
         if table:
-            found += [f"[{name}]", *(f"{json.dumps(key)} = {_value(value)}" for key, value in table.items())]
+            found += _table(name, table)
     return found
+
+
+def _table(name: str, table: Mapping[str, Any]) -> list[str]:
+    return [f"[{name}]", *(f"{json.dumps(key)} = {_value(value)}" for key, value in table.items())]
 
 
 def _pair(name: str, value: Any) -> str:
