@@ -250,6 +250,7 @@ def test_what_counts_as_a_change_of_order(before: tuple[float, float], after: tu
         ({"machine": ["cxl-asic", "optane"]}, UsageError, "one machine and one ratio"),
         ({"rates": [1.0]}, UsageError, "no --rates or --placement"),
         ({"baseline": "first_touch"}, UsageError, "no --baseline first_touch"),
+        ({"first_seed": 7}, UsageError, "no first_seed=7"),
         ({"held_out": ["one"]}, UsageError, "tunes on it too"),
         ({"policies": ("plain",)}, UsageError, "none of these policies has a parameter"),
         ({"policies": ("mime",)}, UnknownNameError, "did you mean mine"),

@@ -144,6 +144,8 @@ def _question(
         raise UsageError("--tuned: a sweep has one machine and one ratio; give one --machine and one --ratio")
     if told.rates or told.placement:
         raise UsageError("--tuned takes no --rates or --placement: write -w kv:rate=2,placement=lower, a -w each")
+    if told.first_seed != 1:
+        raise UsageError(f"--tuned takes no first_seed={told.first_seed}: seeds from 1 on tune, choose, then judge")
     if told.baseline != TOP:
         raise UsageError(f"--tuned takes no --baseline {told.baseline}: sweeps make the slowdown against {TOP} small")
     check_names(told)
