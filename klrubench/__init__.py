@@ -3,6 +3,8 @@
 >>> import klrubench
 >>> scores = klrubench.compare(["klruscand", "numa_balancing"], ["kv"])  # a Polars frame
 >>> record = klrubench.run("klruscand", "kv")  # one run, with its time series
+>>> found = klrubench.sweep("klruscand", ["kv"], trials=50)  # found.winner, and found.trials as a frame
+>>> both = klrubench.compare_tuned(["klruscand", "numa_balancing"], ["kv"], budget=48)  # both.frame(), both.manifest
 """
 
 from __future__ import annotations
@@ -15,17 +17,21 @@ if TYPE_CHECKING:
     from klrubench.params import param
     from klrubench.policy import Policy
     from klrubench.study.run import run
+    from klrubench.study.sweep.api import sweep
+    from klrubench.study.tuned import compare_tuned
     from klrubench.workload import Workload
 
 __version__ = "0.1.0"
 
-__all__ = ["Policy", "Workload", "__version__", "compare", "param", "run"]
+__all__ = ["Policy", "Workload", "__version__", "compare", "compare_tuned", "param", "run", "sweep"]
 
 _HOMES = {
     "Policy": "klrubench.policy",
     "Workload": "klrubench.workload",
+    "compare_tuned": "klrubench.study.tuned",
     "param": "klrubench.params",
     "run": "klrubench.study.run",
+    "sweep": "klrubench.study.sweep.api",
 }
 
 

@@ -73,6 +73,16 @@ def command(
         bool,
         typer.Option("--robust", help="Under which costs, latencies, MLP, rates, ratios does it hold?"),
     ] = False,
+    tuned: Annotated[
+        bool, typer.Option("--tuned", help="Every policy tuned with the same budget, beside its default.")
+    ] = False,
+    budget: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, metavar="N", help="With --tuned: trials a policy; default: 48.")
+    ] = None,
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option(metavar=NAMED, help="With --tuned: only judges; may be repeated; none: none."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which runs would be computed, and why.")] = False,
     results: Results = None,
 ) -> None:
@@ -91,7 +101,9 @@ def command(
       klrubench compare --cost pghot_record=4x --dry-run
       klrubench compare --suite full --executor dask:scheduler.json
       klrubench compare -w kv -p klruscand -p numa_balancing --robust
+      klrubench compare -w kv -w gups:rate=2 -p klruscand -p numa_balancing --tuned --budget 40
     """
+    from klrubench.cli.compare_tuned import check, tuned_command
     from klrubench.cli.output import say
     from klrubench.study.compare import compare
     from klrubench.study.executor import raise_failures
@@ -122,6 +134,10 @@ def command(
         "say": say,
     }
     form = Format.json if as_json else form
+    check(tuned, budget, held_out, {"--robust": robust, "--dry-run": dry_run, "--wide": wide}, form)
+    if tuned:
+        tuned_command(policy, workload, budget, held_out, given, workers, form)
+        return
     if robust:
         _robust(policy, workload, given, workers, form, dry_run)
         return

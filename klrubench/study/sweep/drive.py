@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from klrubench.errors import ScaleError, UsageError
 from klrubench.study.executor import InterruptedRunsError
-from klrubench.study.executors import open_executor
+from klrubench.study.executors import Backend, open_executor
 from klrubench.study.folder import shown
 from klrubench.study.gather import open_store
 from klrubench.study.manifest import manifest
@@ -64,7 +65,7 @@ def sweep(
     storage: str | None = None,
     store: Store | Path | str | None = None,
     jobs: int | None = None,
-    executor: str | None = None,
+    executor: str | Backend | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress: SweepProgress | None = None,
     task: Task = work,
@@ -77,7 +78,7 @@ def sweep(
         storage: a database URL (several drivers may share it) or a folder of journal files.
         store: results folder; runs that are there are not computed again.
         jobs: processes or threads (default: one a CPU).
-        executor: where runs are computed (see `klrubench.study.executors`).
+        executor: where runs are computed (see `klrubench.study.executors`), or one that is open already.
         say: told the lines that belong on stderr.
         progress: who is told how far it is.
         task: what a worker does with a run.
@@ -93,8 +94,10 @@ def sweep(
     held_out(plan)
     place_store = open_store(store, say)
     place_store.check_writable()
-    with open_executor(executor, jobs) as backend:
-        for line in backend.told:
+    with (
+        contextlib.nullcontext(executor) if isinstance(executor, Backend) else open_executor(executor, jobs) as backend
+    ):
+        for line in () if backend is executor else backend.told:
             say(line)
         results = Results(place_store, backend, progress or Silent(), task)
         plan, told = in_time(plan)
