@@ -64,7 +64,7 @@ def flushes(
 ) -> Iterator[np.ndarray]:
     """What each flush of a pass over one memcg's slow lruvec reports; `between` is called after each."""
     nodes = len(system.mm.node)
-    for pages in mglru.walk(system, Lruvec(memcg, SLOW, memcg * nodes + SLOW), batch, walker):
+    for pages in mglru.flushes(system, Lruvec(memcg, SLOW, memcg * nodes + SLOW), batch, walker):
         if pages is not None and len(pages):
             yield pages.copy()
             if between is not None:

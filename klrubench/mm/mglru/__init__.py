@@ -36,9 +36,10 @@ from klrubench.mm.state import MAX_SEQ, NO_MM, PTESCAN_FAST, PTESCAN_PMDS, PTESC
 if TYPE_CHECKING:
     from klrubench.simulate import Lruvec, System
 
-__all__ = ["EFFECTS", "WalkObject", "lru_gen_add_mm", "lru_gen_del_mm", "repairs", "walk", "walk_memcg"]
+__all__ = ["EFFECTS", "WalkObject", "flushes", "lru_gen_add_mm", "lru_gen_del_mm", "repairs", "walk", "walk_memcg"]
 
 MAX_LRU_BATCH = 4096  # generation updates before a visit ends with a flush
+FLUSH_PART = 4096  # pages of a flush (full size) between two moments at which others run
 PS_PER_S = 1_000_000_000_000
 
 
@@ -74,6 +75,23 @@ def need_resched(system: System) -> bool:
 
 
 def walk(system: System, lruvec: Lruvec, batch: int, walker: WalkObject) -> Iterator[np.ndarray | None]:
+    """`flushes` as a thread sees them: each in parts of `FLUSH_PART` pages, after a `None` for the time of the walk.
+
+    A flush takes as long as its records: kpromoted runs beside it. Were all of it recorded in one moment, what
+    kpromoted frees of a full heap meanwhile would be kept for the first pages of the next flush, and these are the
+    pages reported twice.
+    """
+    part = max(1, FLUSH_PART // system.fold)
+    for pages in flushes(system, lruvec, batch, walker):
+        if pages is None or not len(pages):
+            yield pages
+            continue
+        yield None
+        for first in range(0, len(pages), part):
+            yield pages[first : first + part]
+
+
+def flushes(system: System, lruvec: Lruvec, batch: int, walker: WalkObject) -> Iterator[np.ndarray | None]:
     """lru_gen_scan_lruvec: walk the address spaces of a memcg one after the other,
     yield page ids found young on the lruvec's node.
 
