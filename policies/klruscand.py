@@ -125,5 +125,6 @@ class Klruscand(Policy):
                 for pages in mglru.walk(system, lruvec, self.batch, walker):
                     if pages is not None:
                         self.store.record(pages, source="pgtable_scan")
-                    yield
+                    if system.slice_over():
+                        yield
             yield timers.sleep()

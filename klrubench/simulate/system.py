@@ -208,6 +208,18 @@ class System(Scheduler):
         self.mm.setting[WAKE_ON_REFUSE] = tiering or wake
         self.balance_to_promo = tiering or wake
 
+    def need_resched(self) -> bool:
+        """Whether the running thread has had its CPU for a tick while a tenant waits for it (where they share CPUs)."""
+        thread = self.current
+        if thread is None or not self.shared_cpus or all(tenant.finished for tenant in self.tenants):
+            return False
+        return thread.spent_ps * self.machine.hz >= PS_PER_S
+
+    def slice_over(self) -> bool:
+        """Whether the running thread has worked for a quantum (10 ms) since others ran, or must give way: `yield`."""
+        thread = self.current
+        return thread is None or thread.spent_ps >= QUANTUM_PS or self.need_resched()
+
     def set_trylock_miss(self, share: float) -> None:
         """Let a share of all try-locks of page-table walks miss (those of scanners and of aging)."""
         set_trylock_miss(self.mm, share, int(stream_key(self.seed, "try-locks")) >> 1)

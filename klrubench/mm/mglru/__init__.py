@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["EFFECTS", "WalkObject", "flushes", "lru_gen_add_mm", "lru_gen_del_mm", "repairs", "walk", "walk_memcg"]
 
 MAX_LRU_BATCH = 4096  # generation updates before a visit ends with a flush
-FLUSH_PART = 4096  # pages of a flush (full size) between two moments at which others run
+FLUSH_PART = 16384  # pages of a flush (full size) between two moments at which others may run: 4 ms of records
 PS_PER_S = 1_000_000_000_000
 
 
@@ -64,22 +64,12 @@ class WalkObject:
         self.state[REPAIRS] = self.repairs
 
 
-def need_resched(system: System) -> bool:
-    """Whether the running thread has had its CPU for a tick while a tenant waits for it
-    (only where they share CPUs).
-    """
-    thread = system.current
-    if thread is None or not system.shared_cpus or all(tenant.finished for tenant in system.tenants):
-        return False
-    return thread.spent_ps * system.machine.hz >= PS_PER_S
-
-
 def walk(system: System, lruvec: Lruvec, batch: int, walker: WalkObject) -> Iterator[np.ndarray | None]:
     """`flushes` as a thread sees them: each in parts of `FLUSH_PART` pages, after a `None` for the time of the walk.
 
     A flush takes as long as its records: kpromoted runs beside it. Were all of it recorded in one moment, what
     kpromoted frees of a full heap meanwhile would be kept for the first pages of the next flush, and these are the
-    pages reported twice.
+    pages reported twice. The thread gives way (`yield`) where `system.slice_over()` says so.
     """
     part = max(1, FLUSH_PART // system.fold)
     for pages in flushes(system, lruvec, batch, walker):
@@ -139,7 +129,7 @@ def walk_one(
             system.charge(walk_pte=slots - fast - young, walk_fast_pte=fast, walk_young=young, walk_pmd=pmds)
             mm.stat[[PTESCAN_SLOTS, PTESCAN_FAST, PTESCAN_YOUNG, PTESCAN_PMDS]] += (slots, fast, young, pmds)
             ended = reason == DONE
-        flushed = ended or reason == AGAIN_FULL or state[BATCHED] >= flush_after or need_resched(system)
+        flushed = ended or reason == AGAIN_FULL or state[BATCHED] >= flush_after or system.need_resched()
         if flushed:
             yield out[: int(state[REPORTED])]
             state[[REPORTED, BATCHED]] = 0
