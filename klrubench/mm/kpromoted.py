@@ -41,7 +41,7 @@ class Kpromoted:
         if self.asleep_from_ps < 0:
             return
         period = self.system.timer_ms(SLEEP_MS)
-        missed = (self.system.now_ps - self.asleep_from_ps) // (period * 1_000_000_000) + 1
+        missed = max(0, self.system.now_ps - self.asleep_from_ps) // (period * 1_000_000_000) + 1
         self.system.wake(self.thread, self.asleep_from_ps + missed * period * 1_000_000_000)
         self.wakes += max(0, missed - 1)
         self.asleep_from_ps = -1
@@ -51,7 +51,7 @@ class Kpromoted:
         p = self.pghot.arrays
         while True:
             if p.heap_n[self.node] == 0:
-                self.asleep_from_ps = system.now_ps
+                self.asleep_from_ps = system.now_ps + round(self.thread.spent_ps)
                 yield system.parked
             else:
                 yield system.sleep_ms(SLEEP_MS)
@@ -62,7 +62,6 @@ class Kpromoted:
             system.charge_moves("kpromoted_page", folios, pages)
             system.charge(kpromoted_pop=popped - folios)
             system.flush_tlb(folios, FLUSH_FOLIOS)
-            yield
 
     def bound(self) -> dict[str, float]:
         """Share of wakes whose batch was full."""

@@ -68,6 +68,7 @@ class Feed:
         self._truth: dict[tuple[int, ...], np.ndarray] = {}
         self._young: float | None = None
         self._best: dict[int, np.ndarray] = {}
+        self.medians: dict[int, float] = {}  # of the touches a page, by truth window
         self.taps: list[Any] = []  # of the run that uses this stream now
 
     def _fill(self, out: np.ndarray, first: int) -> None:

@@ -79,6 +79,7 @@ class Residency:
         self.ever, self.entered = self.before.copy(), np.zeros(len(self.real), bool)
         self.sums = np.zeros(len(SUMS), np.int64)
         feed = system.tenants[0].feed
+        self.medians = feed.medians if len(system.tenants) == 1 else {}
         for index in range(1, feed.windows()):
             system.at_touch(feed.window_start(index), partial(self.end_window, index - 1))
 
@@ -91,11 +92,17 @@ class Residency:
         """Account the window that ends now."""
         mm, counts = self.system.mm, self.counts[index]
         top = mm.node[:, TIER] == 0
-        median = float(np.median(counts[self.real])) if self.entered.any() else 0.0
+        median = self.median(index) if self.entered.any() else 0.0
         account_window(
             mm.pte, top, self.real, self.size, counts, mm.best, index, median, self.before, self.entered, self.ever,
             self.sums,
         )  # fmt: skip
+
+    def median(self, index: int) -> float:
+        """Median of a window's counts; of a lone tenant it is looked up for all policies that run its stream."""
+        if index not in self.medians:
+            self.medians[index] = float(np.median(self.counts[index][self.real]))
+        return self.medians[index]
 
     def result(self) -> dict[str, float]:
         """Sums over the run, full size.
