@@ -242,6 +242,7 @@ class Pghot:
         cap = full * HASH_SHARE_PERCENT // 100 * HEAP_SHARE_PERCENT // 100
         frames, tops = len(mm.frame_page), int((mm.node[:, TIER] == 0).sum())
         self.arrays = self.make_arrays(frames, tops, system.scaled(cap, "heap"))
+        self._setting = self.arrays.setting.data
         self.rules = promotion_rules(
             int(self.window_ms),
             system.sysctl("numa_balancing/scan_period_max_ms"),
@@ -290,9 +291,9 @@ class Pghot:
         self.elements += elements
         self.recorded += recorded * system.fold
         self.entered += entered
-        self.metadata_bytes = max(
-            self.metadata_bytes, int(self.arrays.setting[COUNT]) * system.fold * self.record_bytes
-        )
+        held = self._setting[COUNT] * system.fold * self.record_bytes
+        if held > self.metadata_bytes:
+            self.metadata_bytes = held
         if entered:
             for thread in self.waiting:
                 thread.kick()

@@ -351,7 +351,10 @@ class System(Scheduler):
     def charge_full(self, **counts: int) -> None:
         """Charge full-size events (a pass, a wake, a list walk) to the running thread."""
         if self.current is not None:
-            self.current.spent_ps += sum(self.machine.costs[name].ns * 1000 * n for name, n in counts.items())
+            price, spent = self._price_ps, 0.0
+            for name, n in counts.items():
+                spent += price[name] * n
+            self.current.spent_ps += spent
 
     def charge_moves(self, cost: str, folios: int, pages: int) -> None:
         """Charge migration of folios of 4 KiB (at `cost` each) or 2 MiB to the running thread."""
