@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from klrubench.engine.bits import NODE_MASK, TRAP
 from klrubench.mm.numa_period import Faults, ScanPeriod, scan_bounds
-from klrubench.mm.numa_scan import AREA_PIDS, BELOW, PLACE, SEQ, THREAD, new_areas, task_numa_work
+from klrubench.mm.numa_scan import AREA_PIDS, BELOW, PLACE, SEQ, THREAD, new_areas, set_access_pid, task_numa_work
 from klrubench.mm.state import Mm, new_mm
 
 DELAY = 1000
@@ -184,7 +184,7 @@ def served(mine: Mm, other: Mm, areas: Any, twin: SlowScan, page: int, thread: i
         return
     for mm in (mine, other):
         mm.pte[page] &= np.uint8(0xFF ^ TRAP)
-    areas[vma, AREA_PIDS] |= 1 << thread
+    set_access_pid(areas[vma], thread)
     twin.fault(next(area for area in twin.areas if not area.small and area.first <= page < area.last), thread)
 
 

@@ -29,13 +29,12 @@ from klrubench.mm.migrate import promote
 from klrubench.mm.numa_period import Faults, ScanPeriod, scan_bounds
 from klrubench.mm.numa_promotion import may_promote, promotion_rules
 from klrubench.mm.numa_scan import (
-    AREA_PIDS,
     CURSOR_WORDS,
     DELAY_MS,
-    PID_BITS,
     SEQ,
     THREAD,
     new_areas,
+    set_access_pid,
     task_numa_work,
 )
 from klrubench.mm.state import (
@@ -159,7 +158,7 @@ def numa_hint_fault(context: int, page: int, now_ps: int) -> int:
     vma = mm.block_vma[page >> TABLE_SHIFT]
     row = FIRST_MEMCG + MEMCG_WORDS * mm.vma[vma, VMA_MM]
     thread = drawn_thread(own, own[row + M_THREADS])
-    areas[vma, AREA_PIDS] |= np.int64(1) << (thread % PID_BITS)
+    set_access_pid(areas[vma], thread)
     cost = own[FAULT_PS]
     asleep = mm.node[own[TARGET], KSWAPD_WAKE]
     node = np.int64(mm.pte[page] & np.uint8(NODE_MASK))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from klrubench.engine.bits import NODE_MASK, TRAP
-from klrubench.engine.jit import njit
+from klrubench.engine.jit import njit, njit_inline
 from klrubench.mm.state import PAGES_EACH, TIER, VMA_END, VMA_MM, VMA_ORDER, VMA_START
 from klrubench.mm.table import mm_at
 from klrubench.mm.tlb import shoot_down
@@ -97,6 +97,13 @@ def _meet(row: np.ndarray, seq: int, now_ms: int, delay_ms: int) -> None:
         row[AREA_RESET_MS] += PID_RESET * delay_ms
         row[AREA_PIDS_OLD] = row[AREA_PIDS]
         row[AREA_PIDS] = 0
+
+
+@njit_inline
+def set_access_pid(row: np.ndarray, thread: int) -> None:
+    """vma_set_access_pid_bit: a fault leaves its thread's bit, in a mapping that a scan has met."""
+    if row[AREA_KNOWN]:
+        row[AREA_PIDS] |= np.int64(1) << (thread % PID_BITS)
 
 
 @njit

@@ -86,8 +86,8 @@ MAX_RECLAIM_RETRIES = (
     16  # runs without a page after which kswapd is not woken again (classic LRU; under MGLRU it never fails)
 )
 WORK = (DEMOTE_FOLIOS, PGSTEAL_KSWAPD, PGREFILL, PGAGING_PTE, PGAGING_YOUNG, PGCARRIED, PGSCAN_KSWAPD)
-# Work that kswapd does before others run. kv and uniform with pghot v3 and v5, random promotion and hint faults take the
-# same time within seeds with slices of 5, 10 and 20 ms (v3: 124.6, 124.7, 124.6 s).
+# Work that kswapd does before others run. kv and uniform with pghot v3 and v5, random promotion and hint faults take
+# the same time within seeds with slices of 5, 10 and 20 ms (v3: 124.6, 124.7, 124.6 s).
 SLICE_PS = 20_000_000_000
 
 
