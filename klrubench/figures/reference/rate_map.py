@@ -13,9 +13,10 @@ RATES = {0.1: 128, 0.5: 128, 2.0: 128, 5.0: 256, 10.0: 512, 20.0: 512}
 """Touches a page and second, and how many pages share a simulated one: the more touches, the coarser."""
 RATIOS = ("2:1", "1:1", "1:2", "1:4", "1:8")
 SIZED = "klruscand:hash=sized"
-POLICIES = ("first_touch", "random_sampling", "numa_balancing", "klruscand", SIZED)
+POLICIES = ("first_touch", "random_promotion", "random_sampling", "numa_balancing", "klruscand", SIZED)
 SHORT = {
     "first_touch": "none",
+    "random_promotion": "random",
     "random_sampling": "sampling",
     "numa_balancing": "NUMA b.",
     "klruscand": "klrusc.",
@@ -26,8 +27,8 @@ MARGIN = 1.0
 CAPTION = """
     Who wins where: the policy with the least slowdown on kv (Zipf over records), by touch rate and by the share of
     the footprint that fits DRAM; the number (and the shade) is how many points of slowdown it saves against no
-    migration. "=": nobody is a point better than no migration; "klr.sized": klruscand with a hash of one record a
-    list. Kernel threads on spare cores.
+    migration. "=": nobody is a point better than no migration; "random": random promotion; "klr.sized": klruscand with a hash
+    of one record a list. Kernel threads on spare cores.
 """
 RUNS = [
     asked(["all_top", *POLICIES], ["kv"], ratio=RATIOS, rates=[rate], scale=f"1/{fold}", seeds=3)
