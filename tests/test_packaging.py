@@ -36,15 +36,6 @@ def test_importing_klrubench_is_light() -> None:
 def test_public_names_are_there() -> None:
     names = {"Policy", "Workload", "__version__", "compare", "compare_tuned", "param", "run", "sweep"}
     assert set(klrubench.__all__) == names
-        "Policy",
-        "Workload",
-        "__version__",
-        "compare",
-        "compare_tuned",
-        "param",
-        "run",
-        "sweep",
-    }
     assert all(getattr(klrubench, name) is not None for name in klrubench.__all__)
     with pytest.raises(AttributeError, match="no attribute 'comparison'"):
         klrubench.comparison  # noqa: B018  (the access is the test)

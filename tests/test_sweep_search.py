@@ -11,6 +11,7 @@ import pytest
 from sweep_fakes import Stopping, asked, broken, coarse, moody, trials_of_journal, valley, write_sweep_study
 
 from klrubench.errors import RunFailedError, StoreError, UsageError
+from klrubench.report.sweep_tsv import judged_tsv
 from klrubench.study.executor import InterruptedRunsError
 from klrubench.study.store import Store
 from klrubench.study.suite import question
@@ -242,3 +243,22 @@ def test_runs_of_a_trial_are_in_the_store(study: Path) -> None:
     run(trials=8)
     store = Store(study / "results")
     assert len(store.ids()) > 8 * 4
+
+
+@pytest.mark.usefixtures("study")
+def test_the_judgement_as_tab_separated_lines() -> None:
+    """The same numbers, a line for each setting and workload; nothing for a front."""
+    found = run(trials=24).summary
+    judged = found["confirmed"]
+    lines = [line.split("\t") for line in judged_tsv(found).splitlines()]
+    rows = {(row[0], row[1]): row for row in lines[1:]}
+    assert lines[0][:6] == ["setting", "workload", "measure", "mean", "low", "high"]
+    means = {row["who"]: row["fresh"]["mean"] for row in judged["rows"]}
+    assert {who: float(rows[who, "tuned on"][3]) for who in means} == means
+    for workload in [*judged["workloads"], *judged["held_out"]]:
+        told = judged["by_workload"][workload]
+        assert {"first_touch", "default", "tuned"} <= set(told)
+        assert {name: float(rows[name, workload][3]) for name in told} == {k: v["mean"] for k, v in told.items()}
+        assert ("tuned_alone" in told) == (workload in judged["workloads"])
+    with pytest.raises(UsageError, match="a front; use --json"):
+        judged_tsv(run(objective=("charged", "traffic"), trials=16, sampler="nsga2").summary)

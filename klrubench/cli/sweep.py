@@ -94,6 +94,7 @@ def command(
     jobs: Jobs = None,
     executor: Executor = None,
     as_json: Json = False,
+    as_tsv: Annotated[bool, typer.Option("--tsv", help="With show: the judgement, tab-separated.")] = False,
     results: Results = None,
 ) -> None:
     """Find the best parameters of a policy, and prove them on other seeds.
@@ -111,7 +112,7 @@ def command(
       klrubench sweep show klruscand-7c1e
     """
     if policy == SHOW:
-        _show(study, storage, results, as_json)
+        _show(study, storage, results, as_json, as_tsv)
         return
     if study is not None:
         raise UsageError(
@@ -177,9 +178,10 @@ def _again(storage: str | None, results: Path | None) -> str:
     return where + (f" --results {results}" if results else "")
 
 
-def _show(study: str | None, storage: str | None, results: Path | None, as_json: bool) -> None:
+def _show(study: str | None, storage: str | None, results: Path | None, as_json: bool, as_tsv: bool) -> None:
     from klrubench.cli.output import ascii_only, emit, emit_json, width
     from klrubench.report.sweep import show_text
+    from klrubench.report.sweep_tsv import judged_tsv
     from klrubench.study.gather import open_store
     from klrubench.study.sweep.drive import place_of
     from klrubench.study.sweep.show import summary
@@ -192,5 +194,7 @@ def _show(study: str | None, storage: str | None, results: Path | None, as_json:
     found = summary(load(place, study))
     if as_json:
         emit_json(found)
+    elif as_tsv:
+        emit(judged_tsv(found))
     else:
         emit(show_text(found, width(), ascii_only()))

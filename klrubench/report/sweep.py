@@ -186,12 +186,13 @@ def _words(found: Facts, confirmed: Facts, width: int) -> list[str]:
     if confirmed["winner"]["number"] == 0:
         lines.append("the default itself won: on fresh seeds none of the best trials was better")
     parts = [f"{w} {_pairs(each, _digits(name))}" for w, each in confirmed["by_workload"].items()]
-    lines += joined([f"by workload, default -> tuned: {parts[0]}", *parts[1:]], width, "; ", "  ")
+    lines += joined([f"by workload, first_touch: default -> tuned: {parts[0]}", *parts[1:]], width, "; ", "  ")
     return lines
 
 
 def _pairs(each: Facts, digits: int) -> str:
-    return f"{fixed(each['default']['mean'], digits)} -> {fixed(each['tuned']['mean'], digits)}"
+    still, usual, own = (fixed(each[name]["mean"], digits) for name in ("first_touch", "default", "tuned"))
+    return f"{still}: {usual} -> {own}"
 
 
 def _unjudged(found: Facts, width: int) -> list[str]:

@@ -27,8 +27,8 @@ MARGIN = 1.0
 CAPTION = """
     Who wins where: the policy with the least slowdown on kv (Zipf over records), by touch rate and by the share of
     the footprint that fits DRAM; the number (and the shade) is how many points of slowdown it saves against no
-    migration. "=": nobody is a point better than no migration; "random": random promotion; "klr.sized": klruscand with a hash
-    of one record a list. Kernel threads on spare cores.
+    migration. "=": nobody is a point better than no migration; "random": random promotion; "klr.sized": klruscand
+    with a hash of one record a list. Kernel threads on spare cores.
 """
 RUNS = [
     asked(["all_top", *POLICIES], ["kv"], ratio=RATIOS, rates=[rate], scale=f"1/{fold}", seeds=3)

@@ -165,15 +165,12 @@ def _one(judge: Judge, trials: Sequence[Trial]) -> dict[str, Any]:
         rows.append(_mixed_row(judge, "tuned per workload", each, usual, floor, in_sweep=True))
         rows.append(_mixed_row(judge, "leave one out", out, usual, floor, in_sweep=False))
     gain = _difference(measure, own, floor)
-    by_workload = {
-        label: {"default": _mean(measure, {label: usual[label]}), "tuned": _mean(measure, {label: own[label]})}
-        for label in tuned
-    }
-    for label in unseen:
-        told = {
-            name: judge.numbers(part, measure, [label], judge.judging)
-            for name, part in (("default", start), ("tuned", best))
-        }
+    by_workload = {}
+    for label in [*tuned, *unseen]:
+        parts = {"first_touch": base, "default": start, "tuned": best}
+        if len(tuned) > 1 and label in tuned:
+            parts["tuned_alone"] = plan.varied(each[label].values)
+        told = {name: judge.numbers(part, measure, [label], judge.judging) for name, part in parts.items()}
         by_workload[label] = {name: _mean(measure, suite) for name, suite in told.items()}
     winner = {"number": number, "values": values, "label": best.label}
     return {"rows": rows, "winner": winner, "beats_base": gain, "by_workload": by_workload}
