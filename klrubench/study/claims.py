@@ -5,7 +5,7 @@
     [runs.suite]                                  # what was run; claims name it by `runs`, the first is the default
     command = "klrubench compare --suite default"
     minutes = 9
-    where = { duration_s = 120 }                  # optional: which stored runs are meant
+    where = { duration_s = 120, seed = [1, 2, 3] }  # optional: which stored runs are meant
 
     [[claim]]
     id = "kv.klruscand"
@@ -20,7 +20,7 @@
 - `column`: `slowdown_pct`, `charged_pct`, `steady_pct`, `charged_steady_pct` (against `against`, default `all_top`, on
   paired seeds), `gap_closed` (median over workloads), any column of `table.row`, or a part of one: `cpu.kswapd`,
   `vmstat.pgpromote_success`, `bound.gate`; `times` multiplies it (100 for a share in %)
-- `machine`, `ratio`, `scale` ("1/64"), `duration_s`, `kernel`, `hz`, `daemon_cpus`, `cost` ("walk_pte=10"), `sysctl`
+- `machine`, `ratio`, `scale` ("1/64"), `duration_s`, `kernel`, `hz`, `daemon_cpus`, `cost` ("walk_pte=10"), `sysctl`, `seed` (a list)
   where runs of several are stored; unless said, costs and sysctls are the machine's own and threads are on spare cores
 - `minus`, `over` (in `claim`, beside `of`): tables of what is different on the other side, e.g.
   `minus = { policy = "first_touch" }` for a difference on paired seeds, `over` for a ratio
@@ -46,7 +46,7 @@ from klrubench.study.folder import shown
 
 FILE = "claims.toml"
 VARY = ("machine", "ratio", "fold", "duration_s", "kernel", "hz", "daemon_cpus", "cost", "sysctl")
-_OF = {"workload", "policy", "column", "times", "against", "scale", *VARY}
+_OF = {"workload", "policy", "column", "times", "against", "scale", "seed", *VARY}
 _CLAIM = ("id", "text", "of", "expected", "tolerance", "runs", "minus", "over", "unit")
 _RUNS = ("command", "minutes", "where")
 

@@ -154,6 +154,8 @@ class Results:
         chosen = {name: of.get(name, PLAIN.get(name)) for name in VARY}
         runs = runs.filter(pl.col("workload").is_in(labels))
         runs = runs.filter(pl.col(name) == value for name, value in chosen.items() if value is not None)
+        if "seed" in of:
+            runs = runs.filter(pl.col("seed").is_in(of["seed"]))
         if of["policy"] is not None:
             runs = runs.filter(pl.col("policy") == of["policy"])
         lacks = [label for label in labels if label not in set(runs["workload"])]
