@@ -21,7 +21,8 @@
   paired seeds), `gap_closed` (median over workloads), any column of `table.row`, or a part of one: `cpu.kswapd`,
   `vmstat.pgpromote_success`, `bound.gate`; `times` multiplies it (100 for a share in %)
 - `machine`, `ratio`, `scale` ("1/64"), `duration_s`, `kernel`, `hz`, `daemon_cpus`, `cost` ("walk_pte=10"), `sysctl`,
-  `seed` (a list) where runs of several are stored; unless said, costs and sysctls are the machine's own and threads are on spare cores
+  `seed` (a list) where runs of several are stored; unless said, costs and sysctls are the machine's own and threads
+  are on spare cores
 - `minus`, `over` (in `claim`, beside `of`): tables of what is different on the other side, e.g.
   `minus = { policy = "first_touch" }` for a difference on paired seeds, `over` for a ratio
 - or `file = "figures/tuning.csv"` (or .tsv, below the same folder), `column`, and values of other columns that name
