@@ -19,7 +19,8 @@ CAPTION = """
     filter is never written; force: a newborn address space unprunes the node's pass; pmd: PMD accessed bits lost
     for others; steal: PTE accessed bits lost for others; resume: pages reported twice after a full batch; edge: the
     rest of an address space lost for a pass. Where `bloom` is repaired the walk has no filter at all (filter=none):
-    with one of its own, a first pass that `edge` cuts short would leave the rest out of it for good.
+    with one of its own, a first pass that `edge` cuts short would leave the rest out of it for good. aging, bloom and
+    force then have nothing to change on these workloads.
 """
 SCAN = "klruscand:hash=sized,filter=none,effects="
 RUNS = [asked(["all_top", *(SCAN + each for each in EFFECTS)], WORKLOADS)]
