@@ -88,7 +88,7 @@ def saturated(labels: Iterable[str]) -> str:
     names = ", ".join(dict.fromkeys(labels))
     if not names:
         return ""
-    return f"saturated ({names}): nearly every page is young in every pass, so an accessed bit cannot rank pages"
+    return f"saturated ({names}): nearly every page is young in every pass: a bit read once a pass cannot rank pages"
 
 
 def seeds_change(by_workload: dict[str, str]) -> str:
