@@ -40,7 +40,7 @@ def claims_markdown(found: Sequence[Found]) -> str:
     """CLAIMS.md: the same claims and results give the same bytes."""
     runs = {each.claim.runs.name: each.claim.runs for each in found}
     lines = ["| runs | command | minutes |", "| --- | --- | ---: |"]
-    lines += [f"| {each.name} | `{each.command}` | {each.minutes:g} |" for each in runs.values()]
+    lines += [f"| {each.name} | `{each.command.replace('|', '\\|')}` | {each.minutes:g} |" for each in runs.values()]
     lines += [
         "",
         "| id | claim | from | runs | expected | found | holds |",
