@@ -40,7 +40,8 @@ def claims_markdown(found: Sequence[Found]) -> str:
     """CLAIMS.md: the same claims and results give the same bytes."""
     runs = {each.claim.runs.name: each.claim.runs for each in found}
     lines = ["| runs | command | minutes |", "| --- | --- | ---: |"]
-    lines += [f"| {each.name} | `{each.command.replace('|', '\\|')}` | {each.minutes:g} |" for each in runs.values()]
+    commands = {name: each.command.replace("|", "\\|") for name, each in runs.items()}
+    lines += [f"| {name} | `{commands[name]}` | {each.minutes:g} |" for name, each in runs.items()]
     lines += [
         "",
         "| id | claim | from | runs | expected | found | holds |",
