@@ -55,6 +55,9 @@ from numba.core.registry import CPUDispatcher  # noqa: E402
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 njit: Any = partial(numba.njit, cache=True, **_OPTIONS)
+# Inlined as source, never compiled for itself: for the one caller of a large function (each layer of calls above a
+# large kernel compiles it again, 1.6 s for kswapd's).
+njit_source: Any = partial(numba.njit, inline="always", **_OPTIONS)
 cfunc: Any = partial(numba.cfunc, cache=True, error_model="numpy")
 # Called without the typing context that its function takes, which numba's own types do not know.
 intrinsic: Any = numba.extending.intrinsic

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from klrubench.engine.access import AHEAD, CLOCK, LOG_FULL, N_CATEGORIES, OUT_OF_WORDS, run_touches
+from klrubench.engine.access import AHEAD, CLOCK, DEADLINE, LOG_FULL, N_CATEGORIES, OUT_OF_WORDS, run_touches
 from klrubench.engine.access_tlb import run_touches_tlb
 from klrubench.engine.array_table import reader
 from klrubench.engine.jit import njit, njit_inline
+from klrubench.engine.kthread import AT, FOREVER, NOW_PS, PS_PER_MS, RANK, first_thread, step_thread, wake_threads
 from klrubench.engine.latency import QUANTUM_PS, solve_latency
 from klrubench.engine.pointer import array_u32
 
@@ -39,6 +40,9 @@ class Engine(NamedTuple):
     other_ps: f64 [t]. params: f64 [t, 6]. latency: f64 [t, nodes, 2]. nodes: f64 [nodes, 4]. traffic: f64 [nodes, 2].
     factor: f64 [nodes]. shape: i64 [t, 3], first page, pages and touches an operation of each tenant.
     tlb: i64 [t or 0, columns], rows only where a TLB is modelled. spent: i64 [t, 9], ps of the closed quanta's touches.
+    clock: i64 [CLOCK_WORDS], kthreads: i64 [MAX_THREADS, ROW_WORDS], board: i64 [t, BOARD_WORDS] and shootdown: f64
+    [SHOOTDOWN_WORDS], see kthread.py. now_ms: i64 [1], the kernel's time in ms. ran: i64 [nodes], the first tenant's
+    mark that it has run since a node's last walk.
     """
 
     pte: np.ndarray
@@ -61,6 +65,12 @@ class Engine(NamedTuple):
     shape: np.ndarray
     tlb: np.ndarray
     spent: np.ndarray
+    clock: np.ndarray
+    kthreads: np.ndarray
+    board: np.ndarray
+    shootdown: np.ndarray
+    now_ms: np.ndarray
+    ran: np.ndarray
 
 
 engine_at: Callable[[int], Engine] = reader(
@@ -69,7 +79,8 @@ engine_at: Callable[[int], Engine] = reader(
     at_start=(np.int64, 2), mix=(np.int64, 2), op_hist=(np.int64, 2), fault=(np.int64, 1), fault_log=(np.int64, 2),
     quantum=(np.int64, 1), other_ps=(np.float64, 1), params=(np.float64, 2), latency=(np.float64, 3),
     nodes=(np.float64, 2), traffic=(np.float64, 2), factor=(np.float64, 1), shape=(np.int64, 2), tlb=(np.int64, 2),
-    spent=(np.int64, 2),
+    spent=(np.int64, 2), clock=(np.int64, 1), kthreads=(np.int64, 2), board=(np.int64, 2), shootdown=(np.float64, 1),
+    now_ms=(np.int64, 1), ran=(np.int64, 1),
 )  # fmt: skip
 
 
@@ -176,19 +187,50 @@ def run_together(address: int, spans: np.ndarray, turns: np.ndarray, deadline: i
             return np.int64(-1)
 
 
+@njit_inline
+def run_due(e: Engine, clock: int, event_ps: int, event_rank: int) -> None:
+    """Let the compiled threads take the turns that are due at `clock`, up to the next event that Python handles."""
+    wake_threads(e.clock, e.kthreads)
+    while True:
+        row = e.kthreads[first_thread(e.clock, e.kthreads)]
+        if row[AT] > clock or event_ps < row[AT] or (event_ps == row[AT] and event_rank < row[RANK]):
+            return
+        e.clock[NOW_PS] = max(e.clock[NOW_PS], row[AT])
+        e.now_ms[0] = e.clock[NOW_PS] // PS_PER_MS
+        step_thread(e.clock, row, e.tenants, e.board, e.shootdown)
+        wake_threads(e.clock, e.kthreads)
+
+
+@njit
+def run_threads(address: int, clock: int, event_ps: int, event_rank: int) -> None:
+    """`run_due`, from Python."""
+    run_due(engine_at(address), clock, event_ps, event_rank)
+
+
 @njit
 def run_alone(address: int, words: np.ndarray, n_words: int, deadline: int, tlb: bool | None) -> tuple[Int, int]:
-    """Serve touches of the only tenant up to `deadline`, solving latencies at each quantum;
-    (touches served, reason).
+    """Serve touches of the only tenant up to `deadline`, solving latencies at each quantum and letting compiled threads
+    take their turns; (touches served, reason).
     """
     e = engine_at(address)
     served = np.int64(0)
     while True:
-        limit = min(deadline, e.quantum[NEXT_PS])
-        n, reason = run_tenant(e, 0, words[served:], n_words - served, limit, tlb)
-        served += n
+        first = e.kthreads[first_thread(e.clock, e.kthreads), AT]
+        if e.tenants[0, CLOCK] < first:
+            limit = min(min(deadline, first), e.quantum[NEXT_PS])
+            n, reason = run_tenant(e, 0, words[served:], n_words - served, limit, tlb)
+            served += n
+            if n > 0:
+                e.ran[:] = 1
+            if e.tenants[0, CLOCK] >= e.quantum[NEXT_PS]:
+                end_quantum(e, e.tenants[0, CLOCK])
+            if reason in (LOG_FULL, OUT_OF_WORDS):
+                return served, reason
         clock = e.tenants[0, CLOCK]
-        if clock >= e.quantum[NEXT_PS]:
-            end_quantum(e, clock)
-        if reason in (LOG_FULL, OUT_OF_WORDS) or clock >= deadline:
-            return served, reason
+        if clock >= deadline or served == n_words:
+            return served, DEADLINE
+        if clock >= first:
+            e.clock[NOW_PS] = max(e.clock[NOW_PS], min(clock, first))
+            run_due(e, clock, FOREVER, 0)
+            if e.tenants[0, CLOCK] >= deadline:
+                return served, DEADLINE

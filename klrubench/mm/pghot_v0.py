@@ -14,7 +14,7 @@ Posted with node 1 as the target of sources that know no node (the author's seco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ import numpy as np
 from klrubench.engine.array_table import addresses, reader
 from klrubench.engine.bits import GEN_MASK
 from klrubench.engine.jit import njit, njit_inline
+from klrubench.engine.kthread import FLUSHES, JIFFIES, REQUEST, SLEEP, charged, jiffies_at
 from klrubench.mm.migrate import is_toptier, promote, slice_ps
 from klrubench.mm.pghot import count_source
 from klrubench.mm.state import (
@@ -170,6 +171,49 @@ def sweep(
     return _sweep(p.address, mm.address, at, price, jiffies, fold)
 
 
+# kpromoted's own words: where the memory and the store are, the place in the sweep (-1: asleep)
+S_MM, S_STORE, S_FOLD, S_HZ, S_SLEEP, S_AT, S_WORDS = range(7)
+COSTS = ("kpromoted_page", "migrate_2m", "pghot_list_element", "kpromoted_pop")
+C_PAGE, C_HUGE, C_SEEN, C_POP = range(len(COSTS))
+
+kpromoted_at: Any = reader(
+    "SweepThread",
+    row=(np.int64, 1), events=(np.int64, 1), price_ps=(np.float64, 1), own=(np.int64, 1), slice_price=(np.int64, 1),
+)  # fmt: skip
+
+
+@njit_inline
+def swept_slice(t: Any, jiffies: int) -> float:
+    """A slice of a sweep; the picoseconds that it takes."""
+    own, events, price, fold = t.own, t.events, t.price_ps, t.own[S_FOLD]
+    at, visited, folios, pages, refused = _sweep(own[S_STORE], own[S_MM], own[S_AT], t.slice_price, jiffies, fold)
+    own[S_AT] = at
+    huge = (pages - folios) // 511
+    moved = charged(events, price, C_PAGE, folios - huge, fold)
+    moved += charged(events, price, C_HUGE, huge, fold)
+    looked = charged(events, price, C_SEEN, visited, fold)
+    looked += charged(events, price, C_POP, refused, fold)
+    t.row[FLUSHES] = folios * fold
+    return moved + looked
+
+
+def kpromoted_turn(context: int, unused: int, now_ps: int) -> Int:
+    """A slice of a sweep over all lists, whatever is in them; a second of sleep before each sweep."""
+    t = kpromoted_at(context)
+    own = t.own
+    p = sweep_at(own[S_STORE])
+    spent = 0.0
+    if own[S_AT] < 0:
+        spent += t.price_ps[C_SEEN] * HASH_LISTS
+        own[S_AT] = 0 if p.setting[COUNT] else len(p.order)
+    if own[S_AT] < len(p.order):
+        spent += swept_slice(t, jiffies_at(now_ps, own[S_HZ]))
+    else:
+        own[S_AT] = -1
+        t.row[REQUEST], t.row[JIFFIES] = SLEEP, own[S_SLEEP]
+    return np.int64(np.rint(spent))
+
+
 class SweptPghot:
     """Store and thread: any source may feed it with `record`.
 
@@ -189,7 +233,12 @@ class SweptPghot:
         window = int(self.window_ms * system.machine.hz // 1000)
         setting = np.array([self.threshold, window, 0, self.posted, system.default_target], np.int64)
         self.arrays = sweep_arrays(len(system.mm.frame_page), setting)
-        system.daemon("kpromoted", self.run)
+        own = np.zeros(S_WORDS, np.int64)
+        own[[S_MM, S_STORE, S_AT]] = system.mm.address, self.arrays.address, len(self.arrays.order)  # sleeps first
+        own[[S_FOLD, S_HZ, S_SLEEP]] = system.fold, system.machine.hz, system.timer_jiffies(SLEEP_MS)
+        names = ("pghot_list_element", "kpromoted_pop", "kpromoted_page", "migrate_2m")
+        price = np.array([*(system.cost_ps(name) for name in names), slice_ps(system)], np.int64)
+        system.kernel_thread("kpromoted", kpromoted_turn, COSTS, [own, price])
 
     def set_window(self, window_ms: float) -> None:
         """Another window, for what is recorded and swept from now on."""
@@ -208,22 +257,6 @@ class SweptPghot:
         self.elements += elements
         self.recorded += recorded * system.fold
         self.metadata_bytes = max(self.metadata_bytes, int(self.arrays.setting[COUNT]) * system.fold * RECORD_BYTES)
-
-    def run(self, system: System) -> Iterator[Any]:
-        """The thread: every second all lists, whatever is in them."""
-        names = ("pghot_list_element", "kpromoted_pop", "kpromoted_page", "migrate_2m")
-        price = np.array([*(system.cost_ps(name) for name in names), slice_ps(system)], np.int64)
-        while True:
-            yield system.sleep_ms(SLEEP_MS)
-            system.charge_full(pghot_list_element=HASH_LISTS)
-            at = 0 if self.arrays.setting[COUNT] else len(self.arrays.order)
-            while at < len(self.arrays.order):
-                now = system.jiffies
-                at, visited, folios, pages, refused = sweep(self.arrays, system.mm, at, price, now, system.fold)
-                system.charge_moves("kpromoted_page", folios, pages)
-                system.charge(pghot_list_element=visited, kpromoted_pop=refused)
-                system.flush_tlb(folios, 1)
-                yield
 
     def bound(self) -> dict[str, float]:
         """Share of the recording time spent walking hash lists, and of the run in which the sweep was at work."""

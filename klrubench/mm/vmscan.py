@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from klrubench.engine.array_table import reader
 from klrubench.engine.bits import (
     ACCESSED,
     ACCESSED_WORD,
@@ -25,7 +26,8 @@ from klrubench.engine.bits import (
     WORKINGSET,
     YOUNG,
 )
-from klrubench.engine.jit import njit, njit_inline
+from klrubench.engine.jit import njit, njit_inline, njit_source
+from klrubench.engine.kthread import PARK, REQUEST, charged
 from klrubench.mm.classic_lru import shrink_classic
 from klrubench.mm.demotion import demote, next_demotion_node, set_demotion_targets
 from klrubench.mm.lru import (
@@ -65,6 +67,7 @@ from klrubench.mm.state import (
     VMA_END,
     VMA_ORDER,
     VMA_START,
+    WAKE_ON_REFUSE,
     WMARK_HIGH,
     WMARK_LOW,
     WMARK_MIN,
@@ -73,8 +76,6 @@ from klrubench.mm.state import (
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from klrubench.engine.kinds import Int
     from klrubench.mm.state import Mm
     from klrubench.simulate import System
@@ -212,7 +213,7 @@ def evict_folios(mm: Mm, lruvec: int, node: int, wanted: int, examine: int, fold
     return examined, demoted
 
 
-@njit_inline
+@njit_source
 def shrink_lruvec(
     mm: Mm,
     lruvec: int,
@@ -264,9 +265,9 @@ def round_pages(mm: Mm, lruvec: int, priority: int) -> Int:
     return max(np.int64(1), pages >> priority)
 
 
-@njit
-def _balance_slice(
-    address: int,
+@njit_source
+def reclaim_slice(
+    mm: Mm,
     node: int,
     memcgs: int,
     target_free: int,
@@ -277,7 +278,12 @@ def _balance_slice(
     progress: np.ndarray,
     classic: bool | None,
 ) -> None:
-    mm = mm_at(address)
+    """kswapd's work until the node has `target_free` pages, the slice is used, an aging pass was made, or priority is
+    spent.
+
+    price: i64 [3], ps a folio examined, ps a page demoted, ps of the slice. progress: i64 [3],
+    priority, the next memcg, and folios left of its round, kept from slice to slice.
+    """
     used = np.int64(0)
     found = False
     while progress[0] >= 1 and mm.node[node, FREE] < target_free and used < price[2]:
@@ -304,25 +310,99 @@ def _balance_slice(
             return
 
 
-def balance_slice(
-    mm: Mm,
-    node: int,
-    memcgs: int,
-    target_free: int,
-    price: np.ndarray,
-    examine: int,
-    fold: int,
-    walk: np.ndarray,
-    progress: np.ndarray,
-) -> None:
-    """kswapd's work until the node has `target_free` pages, the slice is used, an aging pass was made,
-    or priority is spent.
+@njit
+def _balance_slice(
+    address: int, node: int, memcgs: int, target_free: int, price: np.ndarray, examine: int, fold: int,
+    walk: np.ndarray, progress: np.ndarray, classic: bool | None,
+) -> None:  # fmt: skip
+    reclaim_slice(mm_at(address), node, memcgs, target_free, price, examine, fold, walk, progress, classic)
 
-    price: i64 [3], ps a folio examined, ps a page demoted, ps of the slice. progress: i64 [3],
-    priority, the next memcg, and folios left of its round, kept from slice to slice.
-    """
+
+def balance_slice(
+    mm: Mm, node: int, memcgs: int, target_free: int, price: np.ndarray, examine: int, fold: int, walk: np.ndarray,
+    progress: np.ndarray,
+) -> None:  # fmt: skip
+    """`reclaim_slice`, from Python."""
     classic = True if is_classic.py_func(mm) else None
     _balance_slice(mm.address, node, memcgs, target_free, price, examine, fold, walk, progress, classic)
+
+
+# kswapd's own words: the memory, what it is given, what it is at
+K_MM, K_NODE, K_MEMCGS, K_FOLD, K_BATCH, K_EXAMINE, K_ROOM, K_BALANCING, K_STOLEN, K_WORDS = range(10)
+# what it is charged for: work counted by WORK, folios of 4 KiB and of 2 MiB demoted
+COSTS = ("aging_pte", "aging_young", "carry_page", "kswapd_scan", "kswapd_page", "migrate_2m")
+C_PTE, C_YOUNG, C_CARRY, C_SCAN, C_PAGE, C_HUGE = range(len(COSTS))
+
+kswapd_at: Any = reader(
+    "KswapdThread",
+    row=(np.int64, 1), events=(np.int64, 1), price_ps=(np.float64, 1), own=(np.int64, 1), slice_price=(np.int64, 1),
+    walk=(np.int64, 1), progress=(np.int64, 1), before=(np.int64, 1),
+)  # fmt: skip
+
+
+@njit_inline
+def target_free(mm: Mm, own: np.ndarray) -> Int:
+    """Free pages at which the node counts as balanced: a wake for a 2 MiB folio asks for room for one above the
+    mark.
+    """
+    return mm.node[own[K_NODE], WMARK_PROMO if mm.setting[WAKE_ON_REFUSE] else WMARK_HIGH] + own[K_ROOM]
+
+
+@njit_inline
+def charged_slice(mm: Mm, t: Any) -> float:
+    """Picoseconds of what was done since the counters stood as in `before`."""
+    stat, before, fold, events, price = mm.stat, t.before, t.own[K_FOLD], t.events, t.price_ps
+    folios, pages = stat[DEMOTE_FOLIOS] - before[0], stat[PGSTEAL_KSWAPD] - before[1]
+    t.own[K_STOLEN] += pages
+    spent = charged(events, price, C_PTE, stat[PGAGING_PTE] - before[3], fold)
+    spent += charged(events, price, C_YOUNG, stat[PGAGING_YOUNG] - before[4], fold)
+    spent += charged(events, price, C_CARRY, stat[PGCARRIED] - before[5], fold)
+    spent += charged(events, price, C_SCAN, stat[PGSCAN_KSWAPD] - before[6] + stat[PGREFILL] - before[2], fold)
+    huge = (pages - folios) // 511
+    moved = charged(events, price, C_PAGE, folios - huge, fold)
+    moved += charged(events, price, C_HUGE, huge, fold)
+    return spent + moved
+
+
+@njit_source
+def kswapd_turn(context: int, classic: bool | None) -> Int:
+    """A slice of 20 ms of reclaim, or the end of a wake: once balanced, or when nothing more can be had, it parks."""
+    t = kswapd_at(context)
+    own = t.own
+    mm = mm_at(own[K_MM])
+    state = mm.node[own[K_NODE]]
+    if not own[K_BALANCING]:
+        state[KSWAPD_WAKE] = 0
+        if state[KSWAPD_FAILURES] >= MAX_RECLAIM_RETRIES:
+            t.row[REQUEST] = PARK
+            return np.int64(0)
+        mm.stat[KSWAPD_WAKES] += 1
+        own[K_BALANCING], own[K_STOLEN] = 1, 0
+        t.progress[0], t.progress[1], t.progress[2] = DEF_PRIORITY if state[DEMOTION_TARGET] >= 0 else 0, 0, 0
+    target = target_free(mm, own) + own[K_BATCH]
+    if t.progress[0] >= 1 and state[FREE] < target:
+        for k in range(len(WORK)):
+            t.before[k] = mm.stat[WORK[k]]
+        reclaim_slice(
+            mm, own[K_NODE], own[K_MEMCGS], target, t.slice_price, own[K_EXAMINE], own[K_FOLD], t.walk, t.progress,
+            classic,
+        )  # fmt: skip
+        return np.int64(np.rint(charged_slice(mm, t)))
+    failed = classic is not None and own[K_STOLEN] == 0 and state[FREE] < target - own[K_BATCH]
+    state[KSWAPD_FAILURES] = state[KSWAPD_FAILURES] + 1 if failed else 0
+    state[KSWAPD_WAKE] = own[K_BALANCING] = 0
+    t.row[REQUEST] = PARK
+    return np.int64(0)
+
+
+def kswapd_mglru(context: int, unused: int, now_ps: int) -> int:
+    """kswapd's turn under MGLRU."""
+    return kswapd_turn(context, None)
+
+
+def kswapd_classic(context: int, unused: int, now_ps: int) -> int:
+    """kswapd's turn with the classic two lists."""
+    return kswapd_turn(context, True)
 
 
 class Kswapd:
@@ -340,47 +420,14 @@ class Kswapd:
 
     def attach(self, system: System) -> None:
         """Start the thread."""
-        self.walk, self.progress = np.zeros(N_WALK, np.int64), np.zeros(3, np.int64)
-        order = int(system.mm.vma[:, VMA_ORDER].max())
-        self.room = 1 << order if order else 0
-        system.daemon("kswapd", self.run, parked=True, wake_word=(self.node, KSWAPD_WAKE))
-
-    def target_free(self, system: System) -> int:
-        """Free pages at which the node counts as balanced: a wake for a 2 MiB folio asks for room for one above the
-        mark.
-        """
-        return int(system.mm.node[self.node, WMARK_PROMO if system.balance_to_promo else WMARK_HIGH]) + self.room
-
-    def run(self, system: System) -> Iterator[Any]:
-        """The thread: one loop a wake."""
-        mm, node = system.mm, self.node
-        while True:
-            mm.node[node, KSWAPD_WAKE] = 0
-            if mm.node[node, KSWAPD_FAILURES] < MAX_RECLAIM_RETRIES:
-                mm.stat[KSWAPD_WAKES] += 1
-                yield from self.balance(system)
-                failed = is_classic.py_func(mm) and self.stolen == 0 and mm.node[node, FREE] < self.target_free(system)
-                mm.node[node, KSWAPD_FAILURES] = mm.node[node, KSWAPD_FAILURES] + 1 if failed else 0
-            mm.node[node, KSWAPD_WAKE] = 0
-            yield system.parked
-
-    def balance(self, system: System) -> Iterator[Any]:
-        """Reclaim in slices of 20 ms of its own time until balanced or nothing more can be had."""
-        mm, node, stat, self.stolen = system.mm, self.node, system.mm.stat.data, 0
-        if mm.node[node, DEMOTION_TARGET] < 0:
-            return
-        batch, examine = max(1, MIN_LRU_BATCH // system.fold), max(1, MAX_LRU_BATCH // system.fold)
-        price = np.array(
-            [system.cost_ps("kswapd_scan"), system.cost_ps("kswapd_page"), SLICE_PS // system.fold], np.int64
-        )
-        self.progress[:] = DEF_PRIORITY, 0, 0
-        while self.progress[0] >= 1 and mm.node[node, FREE] < (target := self.target_free(system) + batch):
-            before = [stat[k] for k in WORK]
-            balance_slice(mm, node, system.n_memcgs, target, price, examine, system.fold, self.walk, self.progress)
-            folios, pages, refilled, pte, young, carried, scanned = (
-                stat[k] - was for k, was in zip(WORK, before, strict=True)
-            )
-            self.stolen += pages
-            system.charge(aging_pte=pte, aging_young=young, carry_page=carried, kswapd_scan=scanned + refilled)
-            system.charge_moves("kswapd_page", folios, pages)
-            yield
+        mm, fold = system.mm, system.fold
+        order = int(mm.vma[:, VMA_ORDER].max())
+        own = np.zeros(K_WORDS, np.int64)
+        own[[K_MM, K_NODE, K_MEMCGS, K_FOLD]] = mm.address, self.node, system.n_memcgs, fold
+        own[[K_BATCH, K_EXAMINE]] = max(1, MIN_LRU_BATCH // fold), max(1, MAX_LRU_BATCH // fold)
+        own[K_ROOM] = 1 << order if order else 0
+        price = np.array([system.cost_ps("kswapd_scan"), system.cost_ps("kswapd_page"), SLICE_PS // fold], np.int64)
+        arrays = [own, price, np.zeros(N_WALK, np.int64), np.zeros(3, np.int64), np.zeros(len(WORK), np.int64)]
+        wake = mm.node[self.node, KSWAPD_WAKE : KSWAPD_WAKE + 1]
+        turn = kswapd_classic if is_classic.py_func(mm) else kswapd_mglru
+        system.kernel_thread("kswapd", turn, COSTS, arrays, wake_word=wake)

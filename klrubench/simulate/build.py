@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from klrubench.engine.bits import NODE_MASK, TABLE_SHIFT
+from klrubench.engine.kthread import PS_PER_S
 from klrubench.engine.random import stream_key
 from klrubench.engine.tlb import new_tlb
 from klrubench.errors import CapacityError, ScaleError
@@ -15,7 +16,6 @@ from klrubench.mm.state import CAPACITY, MM_RAN, TIER, VMA_END, VMA_MM, VMA_ORDE
 from klrubench.mm.vmscan import Kswapd, set_watermarks
 from klrubench.simulate.feed import hottest, shared_feeds
 from klrubench.simulate.placement import place
-from klrubench.simulate.scheduler import PS_PER_S
 from klrubench.simulate.system import System
 from klrubench.simulate.tenant import Tenant
 from klrubench.simulate.timing import resolve_timing, simulated_touches

@@ -10,18 +10,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from klrubench.engine.access import CLOCK, LOG_FULL, TENANT_WORDS, TOUCH
+from klrubench.engine.kthread import (
+    ASLEEP_UNTIL,
+    CLOCK_WORDS,
+    EACH_NS,
+    FOREVER,
+    HZ,
+    LAST_RANK,
+    NOW_PS,
+    PS_PER_MS,
+    PS_PER_S,
+    SHARED,
+    SHOOTDOWN_WORDS,
+    WORKED,
+    timer_expiry,
+)  # fmt: skip
 from klrubench.engine.latency import solve_latency
-from klrubench.engine.quantum import FINISHED, LOOK, OVER, WORD_AT, WORDS_LEFT, run_alone, run_together
+from klrubench.engine.quantum import FINISHED, LOOK, OVER, WORD_AT, WORDS_LEFT, run_alone, run_threads, run_together
 from klrubench.mm.state import NOW_MS
+from klrubench.simulate.kernel_threads import PREEMPTED, KernelThreads
 
 if TYPE_CHECKING:
     from klrubench.machine import Machine
     from klrubench.mm.state import Mm
     from klrubench.simulate.tenant import Tenant
-
-PS_PER_MS = 1_000_000_000
-PS_PER_S = 1_000_000_000_000
-FOREVER = 1 << 62
 
 
 class Parked:
@@ -54,7 +66,7 @@ class Hrtimer:
 
 @dataclass
 class Daemon:
-    """A kernel thread, or work done in a tenant's context (`tenant`)."""
+    """A kernel thread that is a generator, or work done in a tenant's context (`tenant`)."""
 
     name: str
     steps: Iterator[Any]
@@ -62,7 +74,6 @@ class Daemon:
     parked: bool = False
     running_until: int = 0
     spent_ps: float = 0.0
-    wake_at: int = -1  # word of the node table that wakes it, if any
     ticket: int = 0
 
 
@@ -74,6 +85,8 @@ class Scheduler:
     tenants: list[Tenant]
     shared_cpus: bool
     cpu_ps: dict[str, float]
+    app_ps: dict[str, float]
+    board: np.ndarray
     state: np.ndarray
     mix: np.ndarray
     other_ps: np.ndarray
@@ -94,18 +107,32 @@ class Scheduler:
 
     def _start_clock(self) -> None:
         """Make the queues; called once, before the first thread is started."""
-        self.now_ps = 0
+        self.clock, self.shootdown = np.zeros(CLOCK_WORDS, np.int64), np.zeros(SHOOTDOWN_WORDS)
+        self.clock[HZ], self.clock[SHARED] = self.machine.hz, self.shared_cpus
+        self.shootdown[EACH_NS] = self.machine.costs["shootdown"].ns
+        self._clock, self.kernel_threads = self.clock.data, KernelThreads()
         self.daemons: list[Daemon] = []
         self.current: Daemon | None = None
         self._events: list[tuple[int, int, int, Any]] = []
-        self._order = 0
-        self._sleepers: list[Daemon] = []
         self.taps: list[Any] = []
+
+    @property
+    def now_ps(self) -> int:
+        """Virtual time in ps."""
+        return self._clock[NOW_PS]
+
+    @now_ps.setter
+    def now_ps(self, ps: int) -> None:
+        self._clock[NOW_PS] = ps
+
+    def _next_rank(self) -> int:
+        """Rank of a new event: what comes first of two at one time."""
+        self._clock[LAST_RANK] += 1
+        return self._clock[LAST_RANK]
 
     def _watch(self) -> None:
         """Views of the few words that the loop reads at every stop: a tenth of the price of indexing the arrays."""
         self._words = self.state.data.cast("B").cast("q")
-        self._nodes = self.mm.node.data.cast("B").cast("q")
         self._now_ms = self.mm.setting.data
         self._spans, self._turns = np.zeros((len(self.tenants), 2), np.int64), np.zeros(3, np.int64)
         self._goals = [(tenant.index * TENANT_WORDS, tenant.accesses) for tenant in self.tenants]
@@ -114,23 +141,22 @@ class Scheduler:
         self._marks_at = [(marks, base + TOUCH) for marks, (base, _) in zip(self._marks, self._goals, strict=True)]
 
     def _schedule(self, thread: Any, at_ps: int) -> None:
-        self._order += 1
+        rank = self._next_rank()
         if isinstance(thread, Daemon):
-            thread.ticket = self._order
-        heapq.heappush(self._events, (at_ps, self._order, self._order, thread))
+            thread.ticket = rank
+        heapq.heappush(self._events, (at_ps, rank, rank, thread))
 
     def _expiry(self, now: int, delta: int) -> int:
-        """Jiffy at which a timer armed at jiffy `now` for `delta` fires
-        (calc_wheel_index: 64 slots a level, 8 times coarser each).
-        """
-        expires, level = now + max(0, delta), 0
-        while level < 8 and delta >= 63 << (3 * level):
-            level += 1
-        shift = 3 * level
-        return ((expires + (1 << shift)) >> shift) << shift
+        """Jiffy at which a timer armed at jiffy `now` for `delta` fires."""
+        return int(timer_expiry.py_func(now, delta))
 
     def _tick_ps(self, jiffy: int) -> int:
         return jiffy * PS_PER_S // self.machine.hz
+
+    def timer_jiffies(self, ms: float) -> int:
+        """Whole jiffies of a sleep of `ms`, rounded up (msecs_to_jiffies)."""
+        ticks = ms * self.machine.hz
+        return -(-int(ticks) // 1000) if ticks % 1000 else int(ticks) // 1000
 
     def _wake_time(self, request: Any, ready: int) -> int:
         """When a thread that yielded `request`, done with its work at `ready`, runs again."""
@@ -138,8 +164,7 @@ class Scheduler:
         if isinstance(request, Hrtimer):
             return ready + request.ps
         if isinstance(request, Sleep):
-            jiffies = -(-int(request.ms * hz) // 1000) if request.ms * hz % 1000 else int(request.ms * hz) // 1000
-            now = ready * hz // PS_PER_S
+            jiffies, now = self.timer_jiffies(request.ms), ready * hz // PS_PER_S
             return max(ready, self._tick_ps(self._expiry(now, jiffies) if request.wheel else now + max(1, jiffies)))
         if request.ps <= ready:
             return ready
@@ -173,13 +198,18 @@ class Scheduler:
         if not threads:
             return spent
         for tenant in busy:
-            self._stall(tenant, spent / threads, "kernel threads")
+            self._stall(tenant, spent / threads, PREEMPTED)
         return spent * (threads + 1) // threads
 
-    def _check_wake_words(self) -> None:
-        for thread in self._sleepers:
-            if thread.parked and self._nodes[thread.wake_at]:
-                self.wake(thread)
+    def _run_kthreads(self, clock: int, event_ps: int, rank: int) -> None:
+        """Let compiled threads take the turns that are due at `clock`, up to the next event of the queue."""
+        run_threads(self.engine_address, clock, event_ps, rank)
+        self._collect()
+
+    def _collect(self) -> None:
+        """Take over what compiled threads have used and caused, if any has run."""
+        if self._clock[WORKED]:
+            self.kernel_threads.collect(self)
 
     def run(self) -> None:
         """Run until every tenant has done its work."""
@@ -194,8 +224,7 @@ class Scheduler:
             self.cost,
         )
         while self._busy():
-            deadline = self._events[0][0] if self._events else FOREVER
-            self._advance(deadline)
+            self._advance(self._events[0][0] if self._events else FOREVER)
             self._run_events()
 
     def _busy(self) -> list[int]:
@@ -207,22 +236,26 @@ class Scheduler:
         """Run every thread whose time has come: all tenants have reached it."""
         events, words, busy = self._events, self._words, self._busy()
         clock = min(busy) if busy else int(self.state[:, CLOCK].max())
-        self.now_ps = max(self.now_ps, min(clock, events[0][0]) if events else clock)
+        first = min(self.kernel_threads.first_ps(), events[0][0] if events else FOREVER)
+        self.now_ps = max(self.now_ps, min(clock, first))
         for marks, touch in self._marks_at:
             while marks and marks[0][0] <= words[touch]:
                 heapq.heappop(marks)[2]()
-        self._check_wake_words()
-        while events and events[0][0] <= clock:
+        if not busy:
+            self._now_ms[NOW_MS] = self.now_ps // PS_PER_MS
+            return
+        while True:
+            at, rank = events[0][:2] if events else (FOREVER, 0)
+            self._run_kthreads(clock, at, rank)
+            if at > clock:
+                return
             at, _, ticket, thread = heapq.heappop(events)
             self.now_ps = max(self.now_ps, at)
             self._now_ms[NOW_MS] = self.now_ps // PS_PER_MS
-            if not busy:
-                return
             if not isinstance(thread, Daemon):
                 thread()
             elif thread.ticket == ticket:
                 self._step(thread)
-            self._check_wake_words()
 
     def every_ms(self, ms: int, action: Callable[[], None]) -> None:
         """Call `action` at every multiple of `ms` (instruments; costs nothing in virtual time)."""
@@ -246,6 +279,8 @@ class Scheduler:
     def _advance(self, deadline: int) -> None:
         words, tenants = self._words, self.tenants
         before = [words[base + TOUCH] for base, _ in self._goals]
+        if len(tenants) > 1 or self.taps:
+            deadline = min(deadline, self.kernel_threads.first_ps())
         if len(tenants) == 1:
             self._advance_alone(tenants[0], deadline)
         else:
@@ -262,6 +297,7 @@ class Scheduler:
             marked = self._limit(tenant)
             stream, count = tenant.feed.window(words[TOUCH], marked)
             served, reason = run_alone(self.engine_address, stream, count, deadline, self.tlb_rule)
+            self._collect()
             if self._pause(tenant) or reason == LOG_FULL or served == marked:
                 return
 
@@ -272,6 +308,7 @@ class Scheduler:
         self._words[tenant.index * TENANT_WORDS + CLOCK] += tenant.idle_ps
         tenant.slept_ps += tenant.idle_ps
         tenant.asleep_until_ps = self._words[tenant.index * TENANT_WORDS + CLOCK]
+        self.board[tenant.index, ASLEEP_UNTIL] = tenant.asleep_until_ps
         return True
 
     def _advance_together(self, deadline: int) -> None:

@@ -11,6 +11,15 @@ import numpy as np
 
 from klrubench.engine.access import CLOCK, GAP, N_CATEGORIES, OP_BINS, STALL, TENANT_WORDS
 from klrubench.engine.array_table import addresses
+from klrubench.engine.kthread import (
+    AT,
+    BOARD_WORDS,
+    BUSY_THREADS,
+    GOAL,
+    PS_PER_MS,
+    PS_PER_S,
+    RANK,
+)  # fmt: skip
 from klrubench.engine.latency import (
     CACHE_PS,
     COMPUTE_PS,
@@ -34,6 +43,7 @@ from klrubench.mm.state import (
     MM_MEMCG,
     MM_RAN,
     NODE_KEY,
+    NOW_MS,
     PAGES_EACH,
     STATS,
     TIER,
@@ -44,7 +54,8 @@ from klrubench.mm.state import (
     Mm,
 )
 from klrubench.simulate.feed import hottest
-from klrubench.simulate.scheduler import PS_PER_MS, PS_PER_S, Daemon, Hrtimer, Scheduler, Sleep, Until
+from klrubench.simulate.kernel_threads import FLUSHES, KernelThread, Turn
+from klrubench.simulate.scheduler import Daemon, Hrtimer, Scheduler, Sleep, Until
 from klrubench.simulate.taps import Consume, Sampler, Tap
 from klrubench.simulate.tenant import Tenant
 from klrubench.simulate.truth import top_leaves, window_counts
@@ -119,11 +130,14 @@ class System(Scheduler):
             if timing.open_loop:
                 self.state[tenant.index, GAP] = round(timing.touch_ns * 1000 * self.fold)
 
+        self.board = np.zeros((t, BOARD_WORDS), np.int64)
+        self.board[:, [GOAL, BUSY_THREADS]] = [(tenant.accesses, tenant.threads) for tenant in self.tenants]
         shape = np.array([(t.first_page, t.pages, t.workload.touches) for t in self.tenants], np.int64)
         self.engine = Engine(
             self.mm.pte, self.mm.pte64, self.state, self.counts, self.cost, self.at_start, self.mix, self.op_hist,
             self.fault_words, EMPTY_LOG, self.quantum, self.other_ps, self.params, self.latency, self.node_params,
-            self.mm.traffic, self.factor, shape, self.mm.tlb, self.spent,
+            self.mm.traffic, self.factor, shape, self.mm.tlb, self.spent, self.clock, self.kernel_threads.rows,
+            self.board, self.shootdown, self.mm.setting[NOW_MS : NOW_MS + 1], self.mm.mms[0, MM_RAN : MM_RAN + k],
         )  # fmt: skip
         self._switch_tasks()
         self.engine_addresses = addresses(list(self.engine))
@@ -233,22 +247,41 @@ class System(Scheduler):
 
     def daemon(
         self, name: str, run: Callable[[System], Iterator[Any]], *, phase_ms: float = 0.0, parked: bool = False,
-        wake_word: tuple[int, int] | None = None, tenant: Tenant | None = None,
+        tenant: Tenant | None = None,
     ) -> Daemon:  # fmt: skip
         """Start a kernel thread (or, with `tenant`, work in that tenant's context) at a seeded phase within
         `phase_ms`.
         """
         thread = Daemon(name, run(self), tenant, parked)
         self.daemons.append(thread)
-        if wake_word is not None:
-            thread.wake_at = wake_word[0] * self.mm.node.shape[1] + wake_word[1]
-            self._sleepers.append(thread)
         if tenant is None:
             self.cpu_ps.setdefault(name, 0.0)
         if not parked:
-            start = int(self.rng(f"phase of {name}").random() * phase_ms * PS_PER_MS) if self.phases else 0
-            self._schedule(thread, self.now_ps + start)
+            self._schedule(thread, self._start_ps(name, phase_ms))
         return thread
+
+    def kernel_thread(
+        self, name: str, turn: Turn, costs: Sequence[str], own: Sequence[np.ndarray], *,
+        phase_ms: float = 0.0, wake_word: np.ndarray | None = None,
+    ) -> KernelThread:  # fmt: skip
+        """Start a kernel thread whose turns are compiled, for those that take thousands of them (engine/kthread.py).
+
+        Args:
+            turn: what it does in a turn; its context is the table of the arrays `row`, `events` (i64) and `price_ps`
+                (f64), both in the order of `costs`, and `own`.
+            wake_word: i64 [1] that wakes it when it is not 0; with it the thread starts parked.
+        """
+        thread = self.kernel_threads.start(self, name, turn, costs, own)
+        self.cpu_ps.setdefault(name, 0.0)
+        if wake_word is not None:
+            self.kernel_threads.wake_by(thread, wake_word)
+        else:
+            thread.row[[AT, RANK]] = self._start_ps(name, phase_ms), self._next_rank()
+        return thread
+
+    def _start_ps(self, name: str, phase_ms: float) -> int:
+        """When a thread runs first: at a seeded phase within `phase_ms`."""
+        return self.now_ps + (int(self.rng(f"phase of {name}").random() * phase_ms * PS_PER_MS) if self.phases else 0)
 
     def wake(self, thread: Daemon, at_ps: int | None = None) -> None:
         """Wake a parked thread, not before it is done with the work it has been charged for."""
@@ -330,8 +363,7 @@ class System(Scheduler):
 
     def at_touch(self, number: int, action: Callable[[], None], tenant: int = 0) -> None:
         """Call `action` when a tenant (the first) has made so many touches (oracles, phases, instruments)."""
-        self._order += 1
-        heapq.heappush(self._marks[tenant], (number, self._order, action))
+        heapq.heappush(self._marks[tenant], (number, self._next_rank(), action))
         self._forget_span(self.tenants[tenant])
 
     # --- for policies: charges ----------------------------------------------------------------------------------------
@@ -380,9 +412,9 @@ class System(Scheduler):
             flushes = -(-folios * self.fold // per_flush)
             stall = flushes * self.machine.costs["shootdown"].ns * 1000
             for tenant in self.tenants:
-                self._stall(tenant, stall, "tlb flushes")
+                self._stall(tenant, stall, FLUSHES)
                 if tenant.running:
-                    self.app_ps["tlb flushes"] = self.app_ps.get("tlb flushes", 0.0) + stall * tenant.threads
+                    self.app_ps[FLUSHES] = self.app_ps.get(FLUSHES, 0.0) + stall * tenant.threads
 
     def _stall(self, tenant: Tenant, ps: float, under: str) -> None:
         if tenant.running:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from klrubench.engine.access import CLOCK, TENANT_WORDS, TOUCH
-from klrubench.simulate.scheduler import PS_PER_MS
+from klrubench.engine.kthread import PS_PER_MS
 
 if TYPE_CHECKING:
     from klrubench.simulate.feed import Feed

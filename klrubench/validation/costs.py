@@ -22,8 +22,10 @@ from klrubench.validation.emulated import (
     before_pass,
     emulated,
     instructions,
+    instructions_of,
     start,
     touch,
+    turns,
     untouch,
 )
 from klrubench.validation.facts import facts
@@ -54,12 +56,12 @@ def first_aging(young: int, pages: int, kernel: str) -> tuple[float, int]:
     on_fast = np.flatnonzero((system.mm.pte & 3) == 0)
     touch(system, on_fast[-young:] if young else on_fast[:0])
     system.mm.node[0, KSWAPD_WAKE] = 1
-    meter = Meter(system)
-    system.run()
-    if abs(system.cpu_ps["kswapd"] - meter.instructions() * NS_PER_INSTRUCTION * 1000) > 1:
-        raise RuntimeError("kswapd's CPU time is not what it was charged")
-    charge = next(charge for charge in meter.log if charge["aging_pte"])
-    return meter.instructions(events=charge) - meter.instructions("kswapd_scan", "kswapd_page", events=charge), pages
+    for spent_ps, events in turns(system, "kswapd"):
+        if abs(spent_ps - instructions_of(system, events) * NS_PER_INSTRUCTION * 1000) > 1:
+            raise RuntimeError("kswapd's CPU time is not what it was charged")
+        if events["aging_pte"]:
+            return instructions_of(system, events, "aging_pte", "aging_young", "carry_page"), pages
+    raise RuntimeError("kswapd made no generation")
 
 
 def old_pte(kernel: str, fact: str) -> Finding:

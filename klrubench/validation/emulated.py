@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +14,13 @@ import numpy as np
 
 from klrubench.engine.access import CLOCK, ORIGIN, touch_pmd
 from klrubench.engine.bits import ACCESSED, NODE_MASK
+from klrubench.engine.kthread import CONTEXT, GO_ON, REQUEST, TURN
 from klrubench.machine import Machine, load_machine
 from klrubench.mm import Pghot
 from klrubench.mm.state import MM_RAN
 from klrubench.policy import Policy
 from klrubench.simulate.build import build
+from klrubench.simulate.kernel_threads import TURN_TYPE
 from klrubench.simulate.loop import Options
 from klrubench.simulate.system import System
 from klrubench.simulate.truth import mark_windows
@@ -183,16 +185,19 @@ def untouch(system: System) -> None:
 
 
 class Meter:
-    """What a system's threads are charged from now on: `events` by name of the operation, and each charge in `log`."""
+    """What a system's threads are charged from now on: `events` by name of the operation, and each charge of those that
+    are generators in `log`.
+    """
 
     def __init__(self, system: System) -> None:
-        self.events: Counter[str] = Counter()
+        self._charged: Counter[str] = Counter()
+        self._compiled = [(thread, thread.events.copy()) for thread in system.kernel_threads.started]
         self.log: list[Counter[str]] = []
-        self.costs, charge, charge_full = system.machine.costs, system.charge, system.charge_full
+        self.system, charge, charge_full = system, system.charge, system.charge_full
 
         def note(counts: dict[str, int], each: int) -> None:
             self.log.append(Counter({name: int(n) * each for name, n in counts.items()}))
-            self.events.update(self.log[-1])
+            self._charged.update(self.log[-1])
 
         def metered(**counts: int) -> None:
             note(counts, system.fold)
@@ -204,10 +209,35 @@ class Meter:
 
         system.charge, system.charge_full = metered, metered_full  # type: ignore[method-assign]
 
+    @property
+    def events(self) -> Counter[str]:
+        """Events by name of the operation, full size."""
+        found = Counter(self._charged)
+        for thread, before in self._compiled:
+            found.update(dict(zip(thread.costs, ((thread.events - before) * self.system.fold).tolist(), strict=True)))
+        return found
+
     def instructions(self, *names: str, events: Counter[str] | None = None) -> float:
         """Guest instructions charged under these names (all if none is given), in total or for `events`."""
-        counts = self.events if events is None else events
-        return sum(counts[name] * self.costs[name].ns / NS_PER_INSTRUCTION for name in names or counts)
+        return instructions_of(self.system, self.events if events is None else events, *names)
+
+
+def instructions_of(system: System, events: Counter[str], *names: str) -> float:
+    """Guest instructions that events take: those under these names (all if none is given)."""
+    return sum(events[name] * system.machine.costs[name].ns / NS_PER_INSTRUCTION for name in names or events)
+
+
+def turns(system: System, name: str) -> Iterator[tuple[int, Counter[str]]]:
+    """Let a compiled kernel thread take its turns one after the other until it waits; (picoseconds, events) of each."""
+    thread = next(thread for thread in system.kernel_threads.started if thread.name == name)
+    row = thread.row
+    while True:
+        before, row[REQUEST] = thread.events.copy(), GO_ON
+        spent = TURN_TYPE(int(row[TURN]))(int(row[CONTEXT]), 0, system.now_ps)
+        done = (thread.events - before) * system.fold
+        yield spent, Counter(dict(zip(thread.costs, done.tolist(), strict=True)))
+        if row[REQUEST] != GO_ON:
+            return
 
 
 def instructions(machine: Machine, name: str) -> float:

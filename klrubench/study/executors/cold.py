@@ -19,20 +19,15 @@ def is_cold() -> bool:
 
 
 def compile_share(part: int) -> None:
-    """Compile a share, by calling its kernels on a machine of a few pages; any two neighbouring numbers make all."""
+    """Compile a share, by asking for its kernels or running a small machine; any two neighbouring numbers make all."""
     (_reclaim_and_walk if part % 2 else _access_and_hint_faults)()
 
 
 def _reclaim_and_walk() -> None:
-    import numpy as np
+    from klrubench.engine.kthread import turn_of
+    from klrubench.mm.vmscan import kswapd_mglru
 
-    from klrubench.mm.mglru.walk import N_WALK
-    from klrubench.mm.state import new_mm
-    from klrubench.mm.vmscan import balance_slice
-
-    mm = new_mm([(512, 0, 0, 0)], [512, 512], [0, 1], 1, 64)
-    walk, zeros = np.zeros(N_WALK, np.int64), np.zeros(3, np.int64)
-    balance_slice(mm, 0, 1, 0, zeros, 1, 1, walk, zeros)  # aging, and with it the page-table walk, are part of it
+    turn_of(kswapd_mglru)  # aging, and with it the page-table walk, are part of it
 
 
 def _access_and_hint_faults() -> None:

@@ -1,0 +1,133 @@
+"""The run's side of compiled kernel threads: starting them, and taking over what they have used and caused."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from klrubench.engine.array_table import addresses
+from klrubench.engine.kthread import (
+    AT,
+    CONTEXT,
+    FLUSH_STALL,
+    FOREVER,
+    MAX_THREADS,
+    N_THREADS,
+    PARK,
+    REQUEST,
+    ROW_WORDS,
+    SPENT,
+    THREAD_PS,
+    THREAD_STALL,
+    TURN,
+    WAKE_WORD,
+    WORKED,
+    turn_of,
+)
+
+if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
+    from klrubench.simulate.scheduler import Scheduler
+    from klrubench.simulate.system import System
+
+Turn = Callable[[int, int, int], "Int"]
+TURN_TYPE = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)
+FLUSHES, PREEMPTED = "tlb flushes", "kernel threads"  # what a tenant stands still for
+
+
+@dataclass(frozen=True)
+class KernelThread:
+    """A kernel thread whose turns are compiled (engine/kthread.py).
+
+    Attributes:
+        row: its row of the table. events: simulated events that it was charged for, in the order of `costs`.
+        keep: what the row and the context point to.
+    """
+
+    name: str
+    costs: tuple[str, ...]
+    row: np.ndarray
+    events: np.ndarray
+    keep: tuple[Any, ...]
+
+
+class KernelThreads:
+    """All of one run."""
+
+    def __init__(self) -> None:
+        self.rows = np.zeros((MAX_THREADS, ROW_WORDS), np.int64)
+        self.rows[:, AT] = FOREVER
+        self._words = self.rows.data.cast("B").cast("q")
+        self.started: list[KernelThread] = []
+        self._failure: BaseException | None = None
+
+    def start(
+        self, system: System, name: str, turn: Turn, costs: Sequence[str], own: Sequence[np.ndarray]
+    ) -> KernelThread:
+        """Give a thread a row, parked; see `System.kernel_thread`.
+
+        Raises:
+            RuntimeError: the table is full.
+        """
+        if len(self.started) == MAX_THREADS:
+            raise RuntimeError(f"more than {MAX_THREADS} compiled kernel threads")
+        row, events = self.rows[len(self.started)], np.zeros(len(costs), np.int64)
+        arrays = (row, events, np.array([system.machine.costs[cost].ns * 1000 for cost in costs], np.float64), *own)
+        context, first = addresses(list(arrays)), self._first_turn(row, turn)
+        row[[TURN, CONTEXT]] = ctypes.cast(first, ctypes.c_void_p).value, context.ctypes.data
+        self.started.append(KernelThread(name, tuple(costs), row, events, (arrays, context, first)))
+        system.clock[N_THREADS] = len(self.started)
+        return self.started[-1]
+
+    def _first_turn(self, row: np.ndarray, turn: Turn) -> Any:
+        """A thread's first turn: compile it (most runs never wake kswapd, which takes eight seconds), then take it.
+
+        An exception cannot leave a callback: `collect` raises it.
+        """
+
+        def compile_and_take(context: int, unused: int, now_ps: int) -> int:
+            try:
+                compiled = turn_of(turn)
+                row[TURN] = compiled.address
+                return int(compiled.ctypes(context, unused, now_ps))
+            except BaseException as error:
+                self._failure, row[REQUEST] = error, PARK
+                return 0
+
+        return TURN_TYPE(compile_and_take)
+
+    def wake_by(self, thread: KernelThread, word: np.ndarray) -> None:
+        """Let a word (i64 [1]) wake a parked thread when it is not 0."""
+        thread.row[WAKE_WORD] = word.ctypes.data
+
+    def first_ps(self) -> int:
+        """Time of the next turn."""
+        words = self._words
+        return min([FOREVER, *(words[k * ROW_WORDS + AT] for k in range(len(self.started)))])
+
+    def collect(self, system: Scheduler) -> None:
+        """Take over what the threads have used and caused since they were last asked.
+
+        Raises:
+            BaseException: what went wrong in a thread's first turn.
+        """
+        if self._failure is not None:
+            raise self._failure
+        system.clock[WORKED] = 0
+        words, shootdown = self._words, system.shootdown
+        for k, thread in enumerate(self.started):
+            system.cpu_ps[thread.name] += words[k * ROW_WORDS + SPENT]
+            words[k * ROW_WORDS + SPENT] = 0
+        if shootdown[THREAD_PS]:
+            system.app_ps[FLUSHES] = system.app_ps.get(FLUSHES, 0.0) + float(shootdown[THREAD_PS])
+            shootdown[THREAD_PS] = 0.0
+        for tenant in system.tenants:
+            stalls = system.board[tenant.index]
+            for column, under in ((FLUSH_STALL, FLUSHES), (THREAD_STALL, PREEMPTED)):
+                if stalls[column]:
+                    tenant.stalled_ps[under] = tenant.stalled_ps.get(under, 0) + int(stalls[column])
+                    stalls[column] = 0
