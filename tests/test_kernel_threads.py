@@ -1,0 +1,127 @@
+"""Kernel threads as rows of compiled turns: the same moments, order, stalls and charges as generators and as the rules
+alone, for toy threads and for kswapd, kmigrated and v0's kpromoted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from toy_threads import WORKLOADS, Piece, Stage, Toy, expiry, run_events, system_of, turns_alone
+
+from klrubench.engine.kthread import GO_ON, PARK, PS_PER_S, SLEEP, jiffies_at, tick_ps, timer_expiry
+
+ROWS, GENERATORS = "rows", "generators"
+MS = 10**9
+
+
+def staged(
+    toys: Sequence[Toy],
+    kinds: Sequence[str],
+    tap: bool = False,
+    marks: Sequence[tuple[int, int]] = (),
+    beats: Sequence[tuple[int, int]] = (),
+    **where: Any,
+) -> Stage:
+    """Run toys, each as a row or a generator; `marks` and `beats` set words at touches and every so many ms."""
+    system = system_of(**where)
+    stage = Stage(system, toys)
+    for index, kind in enumerate(kinds):
+        stage.start_row(index) if kind == ROWS else stage.start_generator(index)
+    if ROWS not in kinds:
+        system._run_events = lambda: run_events(system, stage.wake)  # type: ignore[method-assign]
+
+    def setter(index: int) -> Callable[[], None]:
+        return lambda: stage.words[index].fill(1)
+
+    for touch, index in marks:
+        system.at_touch(touch, setter(index % len(toys)))
+    for ms, index in beats:
+        system.every_ms(ms, setter(index % len(toys)))
+
+    def consume(words: Any, first: int) -> None:
+        assert first == stage.seen
+        stage.seen += len(words)
+
+    if tap:
+        system.tap(system.tenants[0], consume)
+    system.run()
+    return stage
+
+
+@st.composite
+def toy_sets(draw: st.DrawFn) -> tuple[Toy, ...]:
+    """Up to seven threads with short lists of work, many of which meet."""
+    n = draw(st.integers(1, 7))
+    work = st.one_of(st.sampled_from([0, 1, MS, 4 * MS, 10 * MS, 25 * MS]), st.integers(0, 30 * MS))
+    piece = st.builds(
+        Piece,
+        work_ps=work,
+        request=st.sampled_from([GO_ON, GO_ON, SLEEP, SLEEP, PARK]),
+        jiffies=st.one_of(st.integers(0, 5), st.integers(0, 80)),
+        flushes=st.sampled_from([0, 0, 1, 40, 3000]),
+        wakes=st.integers(-1, n - 1),
+    )
+    toy = st.builds(
+        Toy,
+        pieces=st.lists(piece, max_size=8).map(tuple),
+        phase_ms=st.sampled_from([0.0, 0.0, 20.0]),
+        waits=st.booleans(),
+    )
+    return tuple(draw(st.lists(toy, min_size=n, max_size=n)))
+
+
+# --- turns: rows against generators and against the rules -----------------------------------------------------------
+@settings(deadline=None, max_examples=40)
+@given(
+    toys=toy_sets(),
+    kinds=st.lists(st.sampled_from([ROWS, GENERATORS]), min_size=7, max_size=7),
+    workload=st.sampled_from(list(WORKLOADS)),
+    hz=st.sampled_from([100, 250, 1000]),
+    cpus=st.sampled_from(["spare", "shared"]),
+    phases=st.booleans(),
+    tap=st.booleans(),
+    marks=st.lists(st.tuples(st.integers(1, 1200), st.integers(0, 6)), max_size=3),
+    beats=st.lists(st.tuples(st.integers(1, 30), st.integers(0, 6)), max_size=2),
+    chunk=st.sampled_from([7, 4096, 65_536]),
+)
+def test_rows_generators_and_any_mix_of_them_take_the_same_turns(
+    toys: tuple[Toy, ...], kinds: list[str], workload: str, hz: int, cpus: str, phases: bool, tap: bool,
+    marks: list[tuple[int, int]], beats: list[tuple[int, int]], chunk: int,
+) -> None:  # fmt: skip
+    """Time, order, touches served, marks of having run, stalls, CPU time: one outcome."""
+    n = len(toys)
+    where = {"workload": workload, "hz": hz, "daemon_cpus": cpus, "phases": phases}
+    where |= {"tap": tap, "marks": marks, "beats": beats}
+    expected = staged(toys, [GENERATORS] * n, **where).outcome()
+    mixed = [ROWS if toy.waits else kind for toy, kind in zip(toys, kinds, strict=False)]  # a row is woken by its word
+    for kind in ([ROWS] * n, mixed):
+        if ROWS in kind:
+            stage = staged(toys, kind, chunk=chunk, **where)
+            assert stage.outcome() == expected
+            assert all(entry[5] == (entry[3][0] if tap else 0) for entry in stage.log)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    toys=toy_sets(),
+    kinds=st.lists(st.sampled_from([ROWS, GENERATORS]), min_size=7, max_size=7),
+    workload=st.sampled_from(list(WORKLOADS)),
+    hz=st.sampled_from([100, 250, 1000]),
+    phases=st.booleans(),
+)
+def test_turns_are_those_of_a_heap_and_the_timer_wheel(
+    toys: tuple[Toy, ...], kinds: list[str], workload: str, hz: int, phases: bool
+) -> None:
+    """On CPUs of their own threads take their turns whatever the tenants do: a plain queue by (time, rank) says when."""
+    where = {"workload": workload, "hz": hz, "phases": phases}
+    kinds = [ROWS if toy.waits else kind for toy, kind in zip(toys, kinds, strict=False)]
+    stage = staged(toys, kinds, **where)
+    system = system_of(**where)
+    expected = turns_alone(toys, [system._start_ps(f"toy {k}", toy.phase_ms) for k, toy in enumerate(toys)], hz)
+    seen = [entry[:2] for entry in stage.log]
+    assert seen == expected[: len(seen)]
+    assert all(at >= stage.system.now_ps for at, _ in expected[len(seen) :])
