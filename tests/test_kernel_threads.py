@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from toy_threads import WORKLOADS, Piece, Stage, Toy, expiry, run_events, system_of, turns_alone
 
 from klrubench.engine.kthread import GO_ON, PARK, PS_PER_S, SLEEP, jiffies_at, tick_ps, timer_expiry
 
 ROWS, GENERATORS = "rows", "generators"
+PHASES = (Phase.explicit, Phase.generate)
 MS = 10**9
 
 
@@ -75,7 +76,7 @@ def toy_sets(draw: st.DrawFn) -> tuple[Toy, ...]:
 
 
 # --- turns: rows against generators and against the rules -----------------------------------------------------------
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=150, phases=PHASES)
 @given(
     toys=toy_sets(),
     kinds=st.lists(st.sampled_from([ROWS, GENERATORS]), min_size=7, max_size=7),
@@ -105,7 +106,7 @@ def test_rows_generators_and_any_mix_of_them_take_the_same_turns(
             assert all(entry[5] == (entry[3][0] if tap else 0) for entry in stage.log)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=150, phases=PHASES)
 @given(
     toys=toy_sets(),
     kinds=st.lists(st.sampled_from([ROWS, GENERATORS]), min_size=7, max_size=7),
@@ -125,3 +126,24 @@ def test_turns_are_those_of_a_heap_and_the_timer_wheel(
     seen = [entry[:2] for entry in stage.log]
     assert seen == expected[: len(seen)]
     assert all(at >= stage.system.now_ps for at, _ in expected[len(seen) :])
+
+
+@pytest.mark.parametrize("kind", [ROWS, GENERATORS])
+def test_a_walk_that_was_followed_by_no_touch_leaves_the_mark_of_having_run_clear(kind: str) -> None:
+    """A flush stalls the tenant past the next thread's time: that one finds the mark as the first has left it."""
+    flusher = Toy((Piece(0, SLEEP, 0), Piece(0, SLEEP, 0), Piece(0, PARK, flushes=3000)))
+    watcher = Toy((Piece(0, SLEEP, 2), Piece(0, SLEEP, 3)))
+    stage = staged((flusher, watcher), [kind, GENERATORS], phases=False)
+    assert [(at // MS, who, ran) for at, who, _, _, ran, _ in stage.log] == [
+        (0, 0, [1]), (0, 1, [0]), (1, 0, [1]), (2, 0, [1]), (3, 1, [0]), (7, 1, [0]),
+    ]  # fmt: skip
+    assert len({tuple(entry[3]) for entry in stage.log[3:]}) == 1
+
+
+@pytest.mark.parametrize("kind", [ROWS, GENERATORS])
+def test_a_thread_that_stalls_a_tenant_past_the_next_stop_sends_it_to_no_sleep(kind: str) -> None:
+    """The tenant sleeps at the end of its busy phases: not at touch 0, not twice."""
+    stage = staged((Toy((Piece(0, PARK, flushes=30_000),)),), [kind], workload="one that sleeps", beats=[(5, 0)])
+    (tenant,) = stage.system.tenants
+    assert tenant.stalled_ps == {"tlb flushes": 60 * MS}
+    assert tenant.slept_ps == (tenant.accesses - 1) // tenant.busy_touches * tenant.idle_ps == 140 * MS

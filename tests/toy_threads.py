@@ -225,4 +225,6 @@ def system_of(
 ) -> System:
     """A small machine, pages placed, and no policy."""
     where = machine(hz=hz)
-    return build(where, WORKLOADS[workload](), find_policy("first_touch")(), 1, duration_s, 32, Options(chunk=chunk, **options))
+    return build(
+        where, WORKLOADS[workload](), find_policy("first_touch")(), 1, duration_s, 32, Options(chunk=chunk, **options)
+    )

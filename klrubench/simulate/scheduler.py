@@ -278,16 +278,16 @@ class Scheduler:
 
     def _advance(self, deadline: int) -> None:
         words, tenants = self._words, self.tenants
-        before = [words[base + TOUCH] for base, _ in self._goals]
         if len(tenants) > 1 or self.taps:
             deadline = min(deadline, self.kernel_threads.first_ps())
-        if len(tenants) == 1:
+        if len(tenants) == 1:  # its loop marks that it has run: a thread inside may have walked it since
             self._advance_alone(tenants[0], deadline)
         else:
+            before = [words[base + TOUCH] for base, _ in self._goals]
             self._advance_together(deadline)
-        for index, touches in enumerate(before):
-            if words[index * TENANT_WORDS + TOUCH] != touches:
-                tenants[index].used[:] = 1  # lru_gen_use_mm: the address space has run
+            for index, touches in enumerate(before):
+                if words[index * TENANT_WORDS + TOUCH] != touches:
+                    tenants[index].used[:] = 1  # lru_gen_use_mm: the address space has run
         for tap in self.taps:
             tap.catch_up()
 
@@ -298,7 +298,7 @@ class Scheduler:
             stream, count = tenant.feed.window(words[TOUCH], marked)
             served, reason = run_alone(self.engine_address, stream, count, deadline, self.tlb_rule)
             self._collect()
-            if self._pause(tenant) or reason == LOG_FULL or served == marked:
+            if (served and self._pause(tenant)) or reason == LOG_FULL or served == marked:
                 return
 
     def _pause(self, tenant: Tenant) -> bool:
