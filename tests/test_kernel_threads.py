@@ -4,15 +4,23 @@ alone, for toy threads and for kswapd, kmigrated and v0's kpromoted.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from slow_kthreads import Twins
+from small_runs import machine
 from toy_threads import WORKLOADS, Piece, Stage, Toy, expiry, run_events, system_of, turns_alone
 
 from klrubench.engine.kthread import GO_ON, PARK, PS_PER_S, SLEEP, jiffies_at, tick_ps, timer_expiry
+from klrubench.mm.state import DEMOTION_TARGET, KSWAPD_FAILURES
+from klrubench.simulate import Options, simulate
+from klrubench.simulate.kernel_threads import KernelThread, KernelThreads
+from klrubench.simulate.system import System
+from klrubench.study.plugins import find_policy, find_workload
 
 ROWS, GENERATORS = "rows", "generators"
 PHASES = (Phase.explicit, Phase.generate)
@@ -147,3 +155,80 @@ def test_a_thread_that_stalls_a_tenant_past_the_next_stop_sends_it_to_no_sleep(k
     (tenant,) = stage.system.tenants
     assert tenant.stalled_ps == {"tlb flushes": 60 * MS}
     assert tenant.slept_ps == (tenant.accesses - 1) // tenant.busy_touches * tenant.idle_ps == 140 * MS
+
+
+# --- kswapd, kmigrated and v0's kpromoted against plain Python ------------------------------------------------------
+def at_once(patch: pytest.MonkeyPatch) -> list[KernelThread]:
+    """The compiled threads of the runs from now on."""
+    found: list[KernelThread] = []
+    start = KernelThreads.start
+
+    def note(*given: Any) -> KernelThread:
+        found.append(start(*given))
+        return found[-1]
+
+    patch.setattr(KernelThreads, "start", note)
+    return found
+
+
+def stuck(system: System) -> None:
+    """kswapd has failed 15 times, and the top node has nowhere to demote to."""
+    system.mm.node[0, DEMOTION_TARGET] = -1
+    system.mm.node[0, KSWAPD_FAILURES] = 15
+
+
+KLRUSCAND = {"v3": {"preset": "pghot-v3"}, "v0": {"preset": "rfc-v1"}, "v5": {"pghot": "v5-compact"}}
+RUNS: dict[str, dict[str, Any]] = {
+    f"{version} {cpus}": {"policy": "klruscand", "values": values, "daemon_cpus": cpus}
+    for version, values in KLRUSCAND.items()
+    for cpus in ("spare", "shared")
+}
+RUNS |= {
+    "v3 at 250 Hz, uniform": RUNS["v3 spare"] | {"hz": 250, "workload": "uniform"},
+    "v3, 2 MiB": RUNS["v3 shared"] | {"page": "2m", "fold": 128},
+    "v0 at 250 Hz, sleep": RUNS["v0 shared"] | {"hz": 250, "busy_s": 0.7, "idle_s": 0.4},
+    "v5, two tenants": RUNS["v5 shared"] | {"workload": "mixed", "fold": 256},
+    "random": {"policy": "random_promotion"},
+    "random, classic": {"policy": "random_promotion", "lru": 0, "daemon_cpus": "shared"},
+    "random, classic, stuck": {"policy": "random_promotion", "lru": 0, "watch": stuck},
+    "random, stuck": {"policy": "random_promotion", "watch": stuck},
+    "hint faults": {"policy": "numa_balancing", "lru": 0},
+}
+
+
+def run_of(
+    policy: str, values: dict[str, Any] | None = None, workload: str = "kv", hz: int = 1000, lru: int = 7,
+    fold: int = 512, chunk: int = 65_536, daemon_cpus: str = "spare", watch: Any = None, **how: Any,
+) -> str:  # fmt: skip
+    """The result of a run of 12 s, as text."""
+    where = machine(hz=hz, sysctls={"lru_gen/enabled": lru})
+    result = simulate(
+        where, find_workload(workload)(**how), find_policy(policy)(**(values or {})), 1, duration_s=12, fold=fold,
+        options=Options(daemon_cpus=daemon_cpus, chunk=chunk), watch=watch,
+    )  # fmt: skip
+    return json.dumps(result.to_dict(), sort_keys=True)
+
+
+@pytest.mark.parametrize("kind", list(RUNS))
+def test_compiled_turns_are_those_of_plain_python(kind: str) -> None:
+    """One result with kswapd, kmigrated and kpromoted in Python, called from the rows or queued as generators; and as
+    many events of each kind charged.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        compiled = at_once(patch)
+        result = run_of(**RUNS[kind])
+    assert any(thread.events.any() for thread in compiled) != ("stuck" in kind)
+    for as_rows in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            twins = Twins(patch, as_rows)
+            assert run_of(**RUNS[kind]) == result
+        for thread in compiled:
+            expected = twins.bills[thread.name].events
+            assert dict(zip(thread.costs, thread.events.tolist(), strict=True)) == {k: expected[k] for k in thread.costs}
+
+
+@pytest.mark.parametrize("cpus", ["spare", "shared"])
+def test_the_chunk_is_never_visible(cpus: str) -> None:
+    """Words served 1, 7, 4096 or 65,536 at a time while compiled threads take turns between them."""
+    values = RUNS[f"v3 {cpus}"]
+    assert len({run_of(**values, chunk=chunk) for chunk in (1, 7, 4096, 65_536)}) == 1
