@@ -6,18 +6,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
+from numba.core.errors import TypingError
 from slow_kthreads import Twins
 from small_runs import machine
 from toy_threads import WORKLOADS, Piece, Stage, Toy, expiry, run_events, system_of, turns_alone
 
-from klrubench.engine.kthread import GO_ON, PARK, PS_PER_S, SLEEP, jiffies_at, tick_ps, timer_expiry
+from klrubench.engine.kthread import GO_ON, MAX_THREADS, PARK, PS_PER_S, SLEEP, jiffies_at, tick_ps, timer_expiry
 from klrubench.mm.state import DEMOTION_TARGET, KSWAPD_FAILURES
-from klrubench.simulate import Options, simulate
+from klrubench.simulate import Options, kernel_threads, simulate
 from klrubench.simulate.kernel_threads import KernelThread, KernelThreads
 from klrubench.simulate.system import System
 from klrubench.study.plugins import find_policy, find_workload
@@ -171,8 +174,12 @@ def at_once(patch: pytest.MonkeyPatch) -> list[KernelThread]:
     return found
 
 
+STUCK: list[System] = []
+
+
 def stuck(system: System) -> None:
     """kswapd has failed 15 times, and the top node has nowhere to demote to."""
+    STUCK.append(system)
     system.mm.node[0, DEMOTION_TARGET] = -1
     system.mm.node[0, KSWAPD_FAILURES] = 15
 
@@ -224,7 +231,9 @@ def test_compiled_turns_are_those_of_plain_python(kind: str) -> None:
             assert run_of(**RUNS[kind]) == result
         for thread in compiled:
             expected = twins.bills[thread.name].events
-            assert dict(zip(thread.costs, thread.events.tolist(), strict=True)) == {k: expected[k] for k in thread.costs}
+            assert dict(zip(thread.costs, thread.events.tolist(), strict=True)) == {
+                k: expected[k] for k in thread.costs
+            }
 
 
 @pytest.mark.parametrize("cpus", ["spare", "shared"])
@@ -232,3 +241,123 @@ def test_the_chunk_is_never_visible(cpus: str) -> None:
     """Words served 1, 7, 4096 or 65,536 at a time while compiled threads take turns between them."""
     values = RUNS[f"v3 {cpus}"]
     assert len({run_of(**values, chunk=chunk) for chunk in (1, 7, 4096, 65_536)}) == 1
+
+
+def test_kswapd_gives_up_after_16_failures_under_the_classic_lru_only() -> None:
+    """Nothing to be had: under classic LRU the 16th wake is the last that it looks; under MGLRU it never fails."""
+    for kind, wakes, failures in (("random, classic, stuck", 1, 16), ("random, stuck", 2, 0)):
+        run_of(**RUNS[kind])
+        system = STUCK[-1]
+        found = system.vmstat("kswapd_wakes"), int(system.mm.node[0, KSWAPD_FAILURES])
+        assert (min(found[0], 2), found[1]) == (wakes, failures)
+        assert system.cpu_ps["kswapd"] == 0
+
+
+# --- time -----------------------------------------------------------------------------------------------------------
+HZ = st.sampled_from([100, 250, 300, 1000])
+
+
+@settings(deadline=None, max_examples=400)
+@given(ps=st.integers(0, 10**18), hz=HZ)
+@example(ps=10**18, hz=1000)
+@example(ps=10**18, hz=300)
+def test_ticks_of_a_time_and_the_time_of_a_tick(ps: int, hz: int) -> None:
+    """Whole numbers of any size in Python; the compiled ones have 63 bits."""
+    jiffy = ps * hz // PS_PER_S
+    assert jiffies_at(ps, hz) == jiffy
+    assert tick_ps(jiffy, hz) == jiffy * PS_PER_S // hz <= ps
+    assert tick_ps(jiffy + 1, hz) == (jiffy + 1) * PS_PER_S // hz
+
+
+@settings(deadline=None, max_examples=400)
+@given(now=st.integers(0, 10**9), level=st.integers(0, 9), near=st.integers(-2, 2), more=st.integers(-3, 10**6))
+def test_the_timer_wheel(now: int, level: int, near: int, more: int) -> None:
+    """Around each level's end and anywhere: late by up to one grain, never early; the same from Python."""
+    for delta in (63 * 8**level + near, more):
+        fires = timer_expiry(now, delta)
+        grain = 8 ** next((k for k in range(8) if delta < 63 * 8**k), 8)
+        assert fires == expiry(now, max(0, delta)) == timer_expiry.py_func(now, delta)
+        assert fires % grain == 0 and now + max(0, delta) < fires <= now + max(0, delta) + grain
+
+
+# --- order ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("workload", ["one", "two"])
+@pytest.mark.parametrize("kinds", list(product([ROWS, GENERATORS], repeat=3)))
+def test_of_two_turns_at_one_time_the_one_that_was_scheduled_first_comes_first(
+    workload: str, kinds: tuple[str, ...]
+) -> None:
+    """Three threads meet at each tick: in the order in which they were scheduled, at 0, whatever work came between."""
+    even = (Piece(0, SLEEP, 4),) * 4
+    late = (Piece(6 * MS, SLEEP, 0), *even)  # done at 6 ms, when the tick at 7 ms is its next
+    toys = (Toy((Piece(0, SLEEP, 6), *even)), Toy(late), Toy((Piece(0, SLEEP, 6), *even)))
+    stage = staged(toys, kinds, workload=workload, phases=False)
+    times: dict[int, list[int]] = {}
+    for at, who, *_ in stage.log:
+        times.setdefault(at // MS, []).append(who)
+    assert times[0] == [0, 1, 2] and len(times) == 6
+    assert all(who == [0, 1, 2] for who in times.values())
+
+
+@pytest.mark.parametrize("kinds", list(product([ROWS, GENERATORS], repeat=2)))
+def test_the_order_is_that_of_scheduling_not_of_starting(kinds: tuple[str, ...]) -> None:
+    """The first thread takes a turn more, in which it is scheduled again: from then on it is second."""
+    step = (Piece(0, SLEEP, 4),) * 3
+    toys = (Toy((Piece(0, SLEEP, 0), Piece(0, SLEEP, 3), *step)), Toy((Piece(0, SLEEP, 4), *step)))
+    log = [(at // MS, who) for at, who, *_ in staged(toys, kinds, phases=False).log]
+    assert log[:3] == [(0, 0), (0, 1), (1, 0)]
+    assert log[3:] == [(ms, who) for ms in (5, 10, 15, 20) for who in (1, 0)]
+
+
+# --- starting threads -----------------------------------------------------------------------------------------------
+def nothing(context: int, unused: int, now_ps: int) -> int:
+    """A turn that goes on after a second."""
+    return 1_000_000_000_000
+
+
+def unknown(context: int, unused: int, now_ps: int) -> int:
+    """A turn that cannot be compiled."""
+    return missing_name  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_the_table_is_full_at_eight_threads() -> None:
+    system = system_of()
+    room = MAX_THREADS - len(system.kernel_threads.started)
+    assert [thread.name for thread in system.kernel_threads.started] == ["kswapd"] and room == 7
+    for k in range(room):
+        system.kernel_thread(f"thread {k}", nothing, (), ())
+    with pytest.raises(RuntimeError, match="more than 8 compiled kernel threads"):
+        system.kernel_thread("one more", nothing, (), ())
+    assert "one more" not in system.cpu_ps
+    system.run()
+    assert all(system.cpu_ps[f"thread {k}"] == PS_PER_S for k in range(room))
+
+
+@pytest.mark.parametrize("workload", ["one", "two"])
+def test_what_cannot_be_compiled_ends_the_run(workload: str) -> None:
+    system = system_of(workload)
+    system.kernel_thread("unknown", unknown, (), ())
+    with pytest.raises(TypingError, match="missing_name"):
+        system.run()
+
+
+@pytest.mark.parametrize("woken", [False, True])
+@pytest.mark.parametrize("workload", ["one", "two"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
+def test_an_exception_in_a_first_turn_ends_the_run(
+    error: type[BaseException], workload: str, woken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once: neither lost, nor tried again while the word that wakes the thread is still set."""
+    system, word, calls = system_of(workload), np.zeros(1, np.int64), []
+
+    def fails(turn: Any) -> Any:
+        calls.append(turn)
+        if len(calls) > 3:
+            word[0] = 0
+        raise error("in the middle of compiling")
+
+    monkeypatch.setattr(kernel_threads, "turn_of", fails)
+    system.kernel_thread("woken" if woken else "started", nothing, (), (), wake_word=word if woken else None)
+    system.every_ms(10, lambda: word.fill(1))
+    with pytest.raises(error, match="in the middle of compiling"):
+        system.run()
+    assert calls == [nothing] and not system.tenants[0].finished
