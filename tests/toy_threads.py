@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,7 +141,7 @@ class Stage:
         assert not self.failures
         return {
             "log": self.log, "cpu_ps": system.cpu_ps, "app_ps": system.app_ps, "state": system.state.tolist(),
-            "stalled": [tenant.stalled_ps for tenant in system.tenants], "counts": system.counts.tolist(),
+            "stalled": [+Counter(tenant.stalled_ps) for tenant in system.tenants], "counts": system.counts.tolist(),
             "slept": [tenant.slept_ps for tenant in system.tenants], "op_hist": system.op_hist.tolist(),
             "now": system.now_ps, "left": self.left,
         }  # fmt: skip
