@@ -202,9 +202,13 @@ def run_due(e: Engine, clock: int, event_ps: int, event_rank: int) -> None:
 
 
 @njit
-def run_threads(address: int, clock: int, event_ps: int, event_rank: int) -> None:
-    """`run_due`, from Python."""
-    run_due(engine_at(address), clock, event_ps, event_rank)
+def run_threads(address: int, clock: int, event_ps: int, event_rank: int, begun: bool) -> None:
+    """`run_due`, from Python; `begun`: whether the time has been set to that of the first event."""
+    e = engine_at(address)
+    if not begun:
+        first = min(event_ps, e.kthreads[first_thread(e.clock, e.kthreads), AT])
+        e.clock[NOW_PS] = max(e.clock[NOW_PS], min(clock, first))
+    run_due(e, clock, event_ps, event_rank)
 
 
 @njit

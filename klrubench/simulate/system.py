@@ -96,8 +96,8 @@ class System(Scheduler):
         self.sysctls = dict(machine.sysctls)
         self.balance_to_promo = self.may_see_future = False
         self.mechanisms: list[Any] = []
-        self.cpu_ps: dict[str, float] = {}
-        self.app_ps: dict[str, float] = {}
+        self._cpu_ps: dict[str, float] = {}
+        self._app_ps: dict[str, float] = {}
         self.fault_ctx, self.fault_spent = np.zeros(1, np.int64), lambda: 0
         self.fault_words = np.array([no_fault.address, 0], np.int64)
         mm.setting[TWO_STEP] = int(machine.kernel_at_least("6.14"))
@@ -402,7 +402,7 @@ class System(Scheduler):
         for name, n in counts.items():
             once = name.endswith("_once")
             spent += self.machine.costs[name.removesuffix("_once")].ns * 1000 * int(n) * (1 if once else self.fold)
-        self.app_ps[under] = self.app_ps.get(under, 0.0) + spent
+        self._app_ps[under] = self._app_ps.get(under, 0.0) + spent
         self._stall(tenant, spent / tenant.threads, under)
         return spent
 
@@ -414,7 +414,7 @@ class System(Scheduler):
             for tenant in self.tenants:
                 self._stall(tenant, stall, FLUSHES)
                 if tenant.running:
-                    self.app_ps[FLUSHES] = self.app_ps.get(FLUSHES, 0.0) + stall * tenant.threads
+                    self._app_ps[FLUSHES] = self._app_ps.get(FLUSHES, 0.0) + stall * tenant.threads
 
     def _stall(self, tenant: Tenant, ps: float, under: str) -> None:
         if tenant.running:
@@ -422,4 +422,4 @@ class System(Scheduler):
             base = tenant.index * TENANT_WORDS
             self._words[base + CLOCK] += stall
             self._words[base + STALL] += stall
-            tenant.stalled_ps[under] = tenant.stalled_ps.get(under, 0) + stall
+            tenant._stalled_ps[under] = tenant._stalled_ps.get(under, 0) + stall
