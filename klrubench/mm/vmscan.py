@@ -26,6 +26,7 @@ from klrubench.engine.bits import (
     YOUNG,
 )
 from klrubench.engine.jit import njit, njit_inline
+from klrubench.engine.prefetch import prefetch
 from klrubench.mm.classic_lru import shrink_classic
 from klrubench.mm.demotion import demote, next_demotion_node, set_demotion_targets
 from klrubench.mm.lru import (
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
 
 MIN_LRU_BATCH = 64  # pages isolated at a time, and the look-around window
 MAX_LRU_BATCH = 4096  # folios examined before others may run
+VICTIMS_AHEAD = 4  # folios of prefetch distance
 DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = (
     16  # runs without a page after which kswapd is not woken again (classic LRU; under MGLRU it never fails)
@@ -178,6 +180,19 @@ def keeps_page(mm: Mm, page: int, young: bool) -> bool:
 
 
 @njit_inline
+def prefetch_victim(mm: Mm, page: int) -> np.int64:
+    """Prefetch what is read of the folio behind `page` on its list; returns that folio (or the head of the list)."""
+    before = np.int64(mm.lru_prev[page])
+    at = np.uint64(before)
+    prefetch(mm.lru_prev, at)
+    prefetch(mm.lru_next, at)
+    prefetch(mm.folio, at)
+    prefetch(mm.pte, at)
+    prefetch(mm.pfn, at)
+    return before
+
+
+@njit_inline
 def evict_folios(mm: Mm, lruvec: int, node: int, wanted: int, examine: int, fold: int) -> tuple[Int, Int]:
     """Take folios from the tail of the oldest generation, demote those not young; returns (examined, demoted pages).
 
@@ -192,9 +207,13 @@ def evict_folios(mm: Mm, lruvec: int, node: int, wanted: int, examine: int, fold
             continue
         generation = row[MIN_SEQ_ANON + file] % MAX_NR_GENS
         head = list_head(mm, lruvec, generation, file)
+        ahead = np.int64(head)
+        for _ in range(VICTIMS_AHEAD):
+            ahead = prefetch_victim(mm, ahead)
         while examined < examine and demoted < wanted and mm.lru_prev[head] != head:
             page = np.int64(mm.lru_prev[head])
             examined += 1
+            ahead = prefetch_victim(mm, ahead)
             own = np.int64(mm.folio[page] & np.uint8(GEN_MASK)) - 1
             if own != generation:
                 list_del(mm, page)
