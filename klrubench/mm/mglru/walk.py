@@ -124,13 +124,13 @@ def report(out: np.ndarray, reported: int, first: np.uint64, places: np.uint64) 
 def pte_pass(mm: Mm, walk: np.ndarray, first: int, last: int, lruvec: int, node: int, out: np.ndarray) -> Int:
     """Visit the PTEs of ids first .. last - 1 (one table); returns the id to go on with, `last` if through."""
     page: Int
-    page, reported, room, pte = np.int64(first), walk[REPORTED], len(out), mm.pte
+    page, reported, room, pte = first, walk[REPORTED], len(out), mm.pte
     fast = young = changed = np.int64(0)  # counted here and added once: in memory each would wait for the one before
     wanted, saves, file = walked_node(mm, node), walk[REPAIRS] & STEAL != 0, mm.vma[vma_of(mm, first), VMA_FILE]
     of_node = np.uint8(ACCESSED | wanted if wanted >= 0 else NODE_MASK)  # without ACCESSED it is no page's
     while page < last:
         base = page & ~(LANES - 1)
-        at, low, high = np.uint64(base), page - base, min(last - base, LANES)
+        at, low, high = np.uint64(base), page - base, min(np.int64(last - base), np.int64(LANES))
         page = base + high
         accessed = places_between(low, high) & places_of(pte, at, np.uint8(ACCESSED), np.uint8(ACCESSED))
         if not accessed:
