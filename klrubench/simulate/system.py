@@ -15,10 +15,12 @@ from klrubench.engine.kthread import (
     AT,
     BOARD_WORDS,
     BUSY_THREADS,
+    FOREVER,
     GOAL,
     PS_PER_MS,
     PS_PER_S,
     RANK,
+    RUNNING_UNTIL,
 )  # fmt: skip
 from klrubench.engine.latency import (
     CACHE_PS,
@@ -278,6 +280,11 @@ class System(Scheduler):
         else:
             thread.row[[AT, RANK]] = self._start_ps(name, phase_ms), self._next_rank()
         return thread
+
+    def wake_kernel_thread(self, thread: KernelThread, at_ps: int) -> None:
+        """Wake a parked compiled thread at a time, not before it is done with the work it has been charged for."""
+        if thread.row[AT] == FOREVER:
+            thread.row[[AT, RANK]] = max(at_ps, int(thread.row[RUNNING_UNTIL])), self._next_rank()
 
     def _start_ps(self, name: str, phase_ms: float) -> int:
         """When a thread runs first: at a seeded phase within `phase_ms`."""
