@@ -104,6 +104,11 @@ class KernelThreads:
         """Let a word (i64 [1]) wake a parked thread when it is not 0."""
         thread.row[WAKE_WORD] = word.ctypes.data
 
+    def check(self) -> None:
+        """Raise what went wrong in a thread's first turn."""
+        if self.failure is not None:
+            raise self.failure
+
     def first_ps(self) -> int:
         """Time of the next turn."""
         words = self._words

@@ -253,8 +253,7 @@ class Scheduler:
             at, rank = events[0][:2] if events else (FOREVER, 0)
             run_threads(self.engine_address, clock, at, rank, begun)
             begun = True
-            if self.kernel_threads.failure is not None:
-                raise self.kernel_threads.failure
+            self.kernel_threads.check()
             if at > clock:
                 return
             at, _, ticket, thread = heapq.heappop(events)
@@ -296,16 +295,12 @@ class Scheduler:
         return limit - done
 
     def _advance(self, deadline: int) -> None:
-        if len(self.tenants) > 1 or self.taps:
+        if self.taps:  # they read what was touched before any thread moves pages
             deadline = min(deadline, self.kernel_threads.first_ps())
         if len(self.tenants) == 1:
             self._advance_alone(self.tenants[0], deadline)
         else:
-            words, before = self._words, [self._words[base + TOUCH] for base, _ in self._goals]
             self._advance_together(deadline)
-            for index, touches in enumerate(before):
-                if words[index * TENANT_WORDS + TOUCH] != touches:
-                    self.tenants[index].used[:] = 1  # lru_gen_use_mm: the address space has run
         for tap in self.taps:
             tap.catch_up()
 
@@ -315,9 +310,8 @@ class Scheduler:
             marked = self._limit(tenant)
             stream, count = tenant.feed.window(words[TOUCH], marked)
             served, reason = run_alone(self.engine_address, stream, count, deadline, self.tlb_rule)
-            if self.kernel_threads.failure is not None:
-                raise self.kernel_threads.failure
-            if self._pause(tenant) or reason == LOG_FULL or served == marked:
+            self.kernel_threads.check()
+            if (served and self._pause(tenant)) or reason == LOG_FULL or served == marked:
                 return
 
     def _pause(self, tenant: Tenant) -> bool:
@@ -336,6 +330,7 @@ class Scheduler:
         """
         while (index := run_together(self.engine_address, self._spans, self._turns, deadline, self.tlb_rule)) >= 0:
             self._next_span(self.tenants[index])
+        self.kernel_threads.check()
 
     def _forget_span(self, tenant: Tenant) -> None:
         """Let the tenant come back for words before it goes on."""

@@ -134,20 +134,18 @@ class System(Scheduler):
 
         self.board = np.zeros((t, BOARD_WORDS), np.int64)
         self.board[:, [GOAL, BUSY_THREADS]] = [(tenant.accesses, tenant.threads) for tenant in self.tenants]
-        shape = np.array([(t.first_page, t.pages, t.workload.touches) for t in self.tenants], np.int64)
+        shape = np.array([(t.first_page, t.pages, t.workload.touches, MM_RAN) for t in self.tenants], np.int64)
         self.engine = Engine(
             self.mm.pte, self.mm.pte64, self.state, self.counts, self.cost, self.at_start, self.mix, self.op_hist,
             self.fault_words, EMPTY_LOG, self.quantum, self.other_ps, self.params, self.latency, self.node_params,
             self.mm.traffic, self.factor, shape, self.mm.tlb, self.spent, self.clock, self.kernel_threads.rows,
-            self.board, self.shootdown, self.mm.setting[NOW_MS : NOW_MS + 1], self.mm.mms[0, MM_RAN : MM_RAN + k],
+            self.board, self.shootdown, self.mm.setting[NOW_MS : NOW_MS + 1], self.mm.mms,
         )  # fmt: skip
         self._switch_tasks()
         self.engine_addresses = addresses(list(self.engine))
         self.engine_address = self.engine_addresses.ctypes.data
         self.tlb_rule = True if len(self.mm.tlb) else None
         self._watch()
-        for tenant in self.tenants:
-            tenant.used = self.mm.mms[tenant.index, MM_RAN : MM_RAN + k]
 
     def _switch_tasks(self) -> None:
         """Let context switches flush where the sysctl says so: each thread at each tick, in turn."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from klrubench.engine.access import CLOCK, TENANT_WORDS, TOUCH
 from klrubench.engine.kthread import PS_PER_MS
@@ -31,7 +31,6 @@ class Tenant:
     asleep_until_ps: int = 0
     busy_touches: int = 0
     idle_ps: int = 0
-    used: Any = field(default=None, repr=False)
     _stalled_ps: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
