@@ -86,7 +86,7 @@ class KernelThreads:
     def _first_turn(self, row: np.ndarray, turn: Turn) -> Any:
         """A thread's first turn: compile it (most runs never wake kswapd, which takes eight seconds), then take it.
 
-        An exception cannot leave a callback: the thread parks, and the loop raises it.
+        An exception cannot leave a callback: the thread parks for good, and the loop raises it.
         """
 
         def compile_and_take(context: int, unused: int, now_ps: int) -> int:
@@ -95,7 +95,7 @@ class KernelThreads:
                 row[TURN] = compiled.address
                 return int(compiled.ctypes(context, unused, now_ps))
             except BaseException as error:
-                self.failure, row[REQUEST] = error, PARK
+                self.failure, row[REQUEST], row[WAKE_WORD] = error, PARK, 0
                 return 0
 
         return TURN_TYPE(compile_and_take)
