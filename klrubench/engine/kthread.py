@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from klrubench.engine.kinds import Flag, Int
 
 SIGNATURE = types.int64(types.int64, types.int64, types.int64)
-MAX_THREADS = 8
+MAX_THREADS = 16
 FOREVER = 1 << 62
 PS_PER_MS = 1_000_000_000
 PS_PER_S = 1_000_000_000_000

@@ -38,11 +38,11 @@ class Engine(NamedTuple):
     pte, pte64: the machine's page bytes. tenants: i64 [t, TENANT_WORDS]. counts, cost, at_start, mix: i64 [t, 9].
     op_hist: i64 [t, bins]. fault: i64 [2], handler and context addresses. fault_log: i64 [n, 2]. quantum: i64 [2].
     other_ps: f64 [t]. params: f64 [t, 6]. latency: f64 [t, nodes, 2]. nodes: f64 [nodes, 4]. traffic: f64 [nodes, 2].
-    factor: f64 [nodes]. shape: i64 [t, 3], first page, pages and touches an operation of each tenant.
+    factor: f64 [nodes]. shape: i64 [t, 4], first page, pages, touches an operation of each tenant, and the column of
+    `mms` (i64 [t or more, columns]) from which on it is marked as having run since a node's last walk.
     tlb: i64 [t or 0, columns], rows only where a TLB is modelled. spent: i64 [t, 9], ps of the closed quanta's touches.
     clock: i64 [CLOCK_WORDS], kthreads: i64 [MAX_THREADS, ROW_WORDS], board: i64 [t, BOARD_WORDS] and shootdown: f64
-    [SHOOTDOWN_WORDS], see kthread.py. now_ms: i64 [1], the kernel's time in ms. ran: i64 [nodes], the first tenant's
-    mark that it has run since a node's last walk.
+    [SHOOTDOWN_WORDS], see kthread.py. now_ms: i64 [1], the kernel's time in ms.
     """
 
     pte: np.ndarray
@@ -70,7 +70,7 @@ class Engine(NamedTuple):
     board: np.ndarray
     shootdown: np.ndarray
     now_ms: np.ndarray
-    ran: np.ndarray
+    mms: np.ndarray
 
 
 engine_at: Callable[[int], Engine] = reader(
@@ -80,7 +80,7 @@ engine_at: Callable[[int], Engine] = reader(
     quantum=(np.int64, 1), other_ps=(np.float64, 1), params=(np.float64, 2), latency=(np.float64, 3),
     nodes=(np.float64, 2), traffic=(np.float64, 2), factor=(np.float64, 1), shape=(np.int64, 2), tlb=(np.int64, 2),
     spent=(np.int64, 2), clock=(np.int64, 1), kthreads=(np.int64, 2), board=(np.int64, 2), shootdown=(np.float64, 1),
-    now_ms=(np.int64, 1), ran=(np.int64, 1),
+    now_ms=(np.int64, 1), mms=(np.int64, 2),
 )  # fmt: skip
 
 
@@ -136,19 +136,41 @@ def run_tenant(e: Engine, t: int, words: np.ndarray, n_words: int, deadline: int
 
 
 @njit_inline
+def lru_gen_use_mm(e: Engine, t: int) -> None:
+    """The address space of a tenant has run."""
+    e.mms[t, e.shape[t, 3] :] = 1
+
+
+@njit_inline
 def take_turn(e: Engine, t: int, spans: np.ndarray, limit: int, tlb: bool | None) -> int:
     """One tenant up to `limit` or the end of its words; why it stopped."""
     words = array_u32(spans[t, WORD_AT], spans[t, WORDS_LEFT] + AHEAD)
     served, reason = run_tenant(e, t, words, spans[t, WORDS_LEFT], limit, tlb)
     spans[t, WORD_AT] += 4 * served
     spans[t, WORDS_LEFT] -= served
+    if served > 0:
+        lru_gen_use_mm(e, t)
     return reason
+
+
+@njit_inline
+def run_due(e: Engine, clock: int, event_ps: int, event_rank: int) -> None:
+    """Let the compiled threads take the turns that are due at `clock`, up to the next event that Python handles."""
+    wake_threads(e.clock, e.kthreads)
+    while True:
+        row = e.kthreads[first_thread(e.clock, e.kthreads)]
+        if row[AT] > clock or event_ps < row[AT] or (event_ps == row[AT] and event_rank < row[RANK]):
+            return
+        e.clock[NOW_PS] = max(e.clock[NOW_PS], row[AT])
+        e.now_ms[0] = e.clock[NOW_PS] // PS_PER_MS
+        step_thread(e.clock, row, e.tenants, e.board, e.shootdown)
+        wake_threads(e.clock, e.kthreads)
 
 
 @njit
 def run_together(address: int, spans: np.ndarray, turns: np.ndarray, deadline: int, tlb: bool | None) -> Int:
-    """Serve several tenants up to `deadline`: each up to the next quantum in turn, in an order that rotates,
-    then it is solved for all.
+    """Serve several tenants up to `deadline`: each up to the next quantum or compiled thread's turn, in an order that
+    rotates; then the quantum is solved for all, and the thread takes its turn.
 
     Args:
         spans: i64 [t, 2], the stream of each tenant. turns: i64 [3], where the round stands.
@@ -160,7 +182,8 @@ def run_together(address: int, spans: np.ndarray, turns: np.ndarray, deadline: i
     e = engine_at(address)
     n = len(spans)
     while True:
-        limit = min(deadline, e.quantum[NEXT_PS])
+        due = e.kthreads[first_thread(e.clock, e.kthreads), AT]
+        limit = min(min(deadline, due), e.quantum[NEXT_PS])
         first = e.quantum[NEXT_PS] // QUANTUM_PS % n
         while turns[HAD_TURN] < n:
             t = (first + turns[HAD_TURN]) % n
@@ -185,26 +208,19 @@ def run_together(address: int, spans: np.ndarray, turns: np.ndarray, deadline: i
         if turns[LOOK] or now >= deadline:
             turns[LOOK] = 0
             return np.int64(-1)
-
-
-@njit_inline
-def run_due(e: Engine, clock: int, event_ps: int, event_rank: int) -> None:
-    """Let the compiled threads take the turns that are due at `clock`, up to the next event that Python handles."""
-    wake_threads(e.clock, e.kthreads)
-    while True:
-        row = e.kthreads[first_thread(e.clock, e.kthreads)]
-        if row[AT] > clock or event_ps < row[AT] or (event_ps == row[AT] and event_rank < row[RANK]):
-            return
-        e.clock[NOW_PS] = max(e.clock[NOW_PS], row[AT])
-        e.now_ms[0] = e.clock[NOW_PS] // PS_PER_MS
-        step_thread(e.clock, row, e.tenants, e.board, e.shootdown)
-        wake_threads(e.clock, e.kthreads)
+        if now >= due:
+            e.clock[NOW_PS] = max(e.clock[NOW_PS], min(now, due))
+            run_due(e, now, FOREVER, 0)
 
 
 @njit
-def run_threads(address: int, clock: int, event_ps: int, event_rank: int) -> None:
-    """`run_due`, from Python."""
-    run_due(engine_at(address), clock, event_ps, event_rank)
+def run_threads(address: int, clock: int, event_ps: int, event_rank: int, begun: bool) -> None:
+    """`run_due`, from Python; `begun`: whether the time has been set to that of the first event."""
+    e = engine_at(address)
+    if not begun:
+        first = min(event_ps, e.kthreads[first_thread(e.clock, e.kthreads), AT])
+        e.clock[NOW_PS] = max(e.clock[NOW_PS], min(clock, first))
+    run_due(e, clock, event_ps, event_rank)
 
 
 @njit
@@ -221,7 +237,7 @@ def run_alone(address: int, words: np.ndarray, n_words: int, deadline: int, tlb:
             n, reason = run_tenant(e, 0, words[served:], n_words - served, limit, tlb)
             served += n
             if n > 0:
-                e.ran[:] = 1
+                lru_gen_use_mm(e, 0)
             if e.tenants[0, CLOCK] >= e.quantum[NEXT_PS]:
                 end_quantum(e, e.tenants[0, CLOCK])
             if reason in (LOG_FULL, OUT_OF_WORDS):

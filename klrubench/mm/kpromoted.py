@@ -7,17 +7,63 @@ it comes back on its own grid.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from klrubench.engine.array_table import reader
+from klrubench.engine.jit import njit_source
+from klrubench.engine.kthread import FLUSHES, JIFFIES, PARK, REQUEST, SLEEP, charged
 from klrubench.mm.migrate import FLUSH_FOLIOS
-from klrubench.mm.pghot import Pghot
 
 if TYPE_CHECKING:
+    from klrubench.engine.kinds import Int
+    from klrubench.mm.pghot import Pghot
     from klrubench.simulate import System
 
 SLEEP_MS = 20
 BATCH = 1024
+
+# the thread's own words: memory and store, node, rounding of the batch at scale, whether it has slept once, since when
+# it sleeps through wakes (-1: it does not), wakes and those whose batch was full
+P_MM, P_STORE, P_NODE, P_FOLD, P_HZ, P_SLEEP, P_CARRY, P_SLEPT, P_ASLEEP_FROM, P_WAKES, P_FULL, P_WORDS = range(12)
+COSTS = ("kpromoted_page", "migrate_2m", "kpromoted_pop")
+C_PAGE, C_HUGE, C_POP = range(len(COSTS))
+
+kpromoted_at: Any = reader(
+    "KpromotedThread",
+    row=(np.int64, 1), events=(np.int64, 1), price_ps=(np.float64, 1), own=(np.int64, 1), rules=(np.int64, 1),
+)  # fmt: skip
+
+
+@njit_source
+def next_budget(own: np.ndarray) -> Int:
+    """Records that may be popped in a wake, at scale; what is left of a record goes to the next wake."""
+    full = BATCH + own[P_CARRY]
+    own[P_CARRY] = full % own[P_FOLD]
+    return full // own[P_FOLD]
+
+
+@njit_source
+def charged_round(t: Any, budget: int, popped: int, folios: int, pages: int) -> Int:
+    """Count a wake; the picoseconds that it took."""
+    own, events, price = t.own, t.events, t.price_ps
+    own[P_WAKES] += 1
+    own[P_FULL] += popped == budget
+    huge = (pages - folios) // 511
+    moved = charged(events, price, C_PAGE, folios - huge, own[P_FOLD])
+    moved += charged(events, price, C_HUGE, huge, own[P_FOLD])
+    t.row[FLUSHES] = (folios * own[P_FOLD] + FLUSH_FOLIOS - 1) // FLUSH_FOLIOS
+    return np.int64(np.rint(moved + charged(events, price, C_POP, popped - folios, own[P_FOLD])))
+
+
+@njit_source
+def rest(t: Any, queued: int, done_ps: int) -> None:
+    """Sleep, or sleep through wakes while the heap is empty."""
+    t.own[P_SLEPT] = 1
+    t.row[REQUEST], t.row[JIFFIES] = SLEEP, t.own[P_SLEEP]
+    if queued == 0:
+        t.row[REQUEST], t.own[P_ASLEEP_FROM] = PARK, done_ps
 
 
 class Kpromoted:
@@ -27,43 +73,32 @@ class Kpromoted:
 
     def __init__(self, pghot: Pghot, node: int = 0) -> None:
         self.pghot, self.node = pghot, node
-        self.wakes = self.full = self.carry = 0
 
     def attach(self, system: System) -> None:
-        """Start the thread at a random phase of its period."""
+        """Start the thread."""
         self.system = system
-        self.asleep_from_ps = -1
-        self.thread = system.daemon("kpromoted", self.run)
+        system.budget(BATCH, 0, "kpromoted batch")
+        own = np.zeros(P_WORDS, np.int64)
+        own[[P_MM, P_STORE, P_NODE]] = system.mm.address, self.pghot.arrays.address, self.node
+        own[[P_FOLD, P_HZ, P_SLEEP]] = system.fold, system.machine.hz, system.timer_jiffies(SLEEP_MS)
+        own[P_ASLEEP_FROM] = -1
+        self._own = own.data
+        self.thread = system.kernel_thread("kpromoted", self.pghot.kpromoted_turn, COSTS, [own, self.pghot.rules])
         self.pghot.waiting.append(self)
 
     def kick(self) -> None:
         """The heap is no longer empty: be there at the next of the wakes that were slept through."""
-        if self.asleep_from_ps < 0:
+        own, since = self._own, self._own[P_ASLEEP_FROM]
+        if since < 0:
             return
-        period = self.system.timer_ms(SLEEP_MS)
-        missed = max(0, self.system.now_ps - self.asleep_from_ps) // (period * 1_000_000_000) + 1
-        self.system.wake(self.thread, self.asleep_from_ps + missed * period * 1_000_000_000)
-        self.wakes += max(0, missed - 1)
-        self.asleep_from_ps = -1
-
-    def run(self, system: System) -> Iterator[Any]:
-        """The thread."""
-        p = self.pghot.arrays
-        while True:
-            if p.heap_n[self.node] == 0:
-                self.asleep_from_ps = system.now_ps + round(self.thread.spent_ps)
-                yield system.parked
-            else:
-                yield system.sleep_ms(SLEEP_MS)
-            budget, self.carry = system.budget(BATCH, self.carry, "kpromoted batch")
-            popped, folios, pages = self.pghot.pop(self.node, budget)
-            self.wakes += 1
-            self.full += popped == budget
-            system.charge_moves("kpromoted_page", folios, pages)
-            system.charge(kpromoted_pop=popped - folios)
-            system.flush_tlb(folios, FLUSH_FOLIOS)
+        period_ps = self.system.timer_ms(SLEEP_MS) * 1_000_000_000
+        missed = max(0, self.system.now_ps - since) // period_ps + 1
+        self.system.wake_kernel_thread(self.thread, since + missed * period_ps)
+        own[P_WAKES] += max(0, missed - 1)
+        own[P_ASLEEP_FROM] = -1
 
     def bound(self) -> dict[str, float]:
         """Share of wakes whose batch was full."""
         name = "kpromoted" if self.node == self.system.default_target else f"kpromoted{self.node}"
-        return {name: self.full / self.wakes if self.wakes else 0.0}
+        wakes, full = self._own[P_WAKES], self._own[P_FULL]
+        return {name: full / wakes if wakes else 0.0}

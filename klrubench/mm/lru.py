@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from klrubench.engine.bits import ACTIVE, GEN_MASK, NODE_MASK, REFERENCED, TABLE_SHIFT, WORKINGSET
+from klrubench.engine.byte_masks import change_bytes, ones, places_of
 from klrubench.engine.jit import njit_inline
 from klrubench.mm.state import (
     LRU_GEN_CORE,
@@ -176,3 +177,27 @@ def folio_update_gen(mm: Mm, page: int, lruvec: int) -> int:
         return 0
     set_generation(mm, page, lruvec, generation)
     return 1
+
+
+@njit_inline
+def update_generations(mm: Mm, first: np.uint64, places: np.uint64, lruvec: int, file: int) -> Int:
+    """`folio_update_gen` of the 4 KiB folios `first` + each set bit of `places`, all on a list and of one VMA; returns
+    how many changed.
+    """
+    folio, row = mm.folio, mm.lru[lruvec]
+    generation = row[MAX_SEQ] % MAX_NR_GENS
+    fresh, flags = np.uint8(generation + 1), REFERENCED | WORKINGSET
+    if mm.setting[TWO_STEP]:
+        once = places & places_of(folio, first, np.uint8(flags), np.uint8(0))
+        change_bytes(folio, first, once, np.uint8(0xFF), np.uint8(REFERENCED))
+        places ^= once
+        fresh |= np.uint8(WORKINGSET)
+    changed = np.int64(0)
+    for old in range(MAX_NR_GENS):
+        if old != generation:
+            leaving = ones(places & places_of(folio, first, np.uint8(GEN_MASK), np.uint8(old + 1)))
+            row[NR_PAGES + old * 2 + file] -= leaving
+            changed += leaving
+    row[NR_PAGES + generation * 2 + file] += changed
+    change_bytes(folio, first, places, np.uint8(0xFF ^ (flags | GEN_MASK)), fresh)
+    return changed

@@ -16,7 +16,20 @@ import numpy as np
 
 from klrubench.engine.array_table import addresses, reader
 from klrubench.engine.bits import GEN_MASK
-from klrubench.engine.jit import njit, njit_inline
+from klrubench.engine.jit import njit, njit_inline, njit_source
+from klrubench.engine.kthread import jiffies_at
+from klrubench.mm.kpromoted import (
+    P_FOLD,
+    P_HZ,
+    P_MM,
+    P_NODE,
+    P_SLEPT,
+    P_STORE,
+    charged_round,
+    kpromoted_at,
+    next_budget,
+    rest,
+)  # fmt: skip
 from klrubench.mm.migrate import is_toptier, promote
 from klrubench.mm.numa_promotion import may_promote, promotion_rules
 from klrubench.mm.pghot_heap import (
@@ -151,12 +164,13 @@ def record_pages(
     return _record_pages(p.address, mm.address, pages, nid, jiffies, exempt)
 
 
-@njit
-def _pop_promote(
-    store: int, address: int, node: int, budget: int, jiffies: int, rules: np.ndarray, fold: int
+@njit_source
+def pop_round(
+    p: PghotArrays, mm: Mm, node: int, budget: int, jiffies: int, rules: np.ndarray, fold: int
 ) -> tuple[Int, Int, Int]:
-    p = pghot_at(store)
-    mm = mm_at(address)
+    """kpromoted's round on a node: pop up to `budget` records, forget each, promote what may be;
+    (popped, folios, pages).
+    """
     popped = folios = moved = np.int64(0)
     while popped < budget and has_hot(p, node):
         popped += 1
@@ -180,13 +194,31 @@ def _pop_promote(
     return popped, folios, moved
 
 
+@njit
+def _pop_promote(
+    store: int, address: int, node: int, budget: int, jiffies: int, rules: np.ndarray, fold: int
+) -> tuple[Int, Int, Int]:
+    return pop_round(pghot_at(store), mm_at(address), node, budget, jiffies, rules, fold)
+
+
 def pop_promote(
     p: PghotArrays, mm: Mm, node: int, budget: int, jiffies: int, rules: np.ndarray, fold: int
 ) -> tuple[int, int, int]:
-    """kpromoted's round on a node: pop up to `budget` records, forget each, promote what may be;
-    (popped, folios, pages).
-    """
+    """`pop_round`, from Python."""
     return _pop_promote(p.address, mm.address, node, budget, jiffies, rules, fold)
+
+
+def kpromoted_turn(context: int, unused: int, now_ps: int) -> Int:
+    """kpromoted's turn on a heap of v2: a round of pops, then sleep."""
+    t = kpromoted_at(context)
+    own, spent = t.own, np.int64(0)
+    p, mm = pghot_at(own[P_STORE]), mm_at(own[P_MM])
+    if own[P_SLEPT]:
+        budget, jiffies = next_budget(own), jiffies_at(now_ps, own[P_HZ])
+        popped, folios, pages = pop_round(p, mm, own[P_NODE], budget, jiffies, t.rules, own[P_FOLD])
+        spent += charged_round(t, budget, popped, folios, pages)
+    rest(t, p.heap_n[own[P_NODE]], now_ps + spent)
+    return spent
 
 
 # the counter of /proc/vmstat of each posted source; others (idle_page) are counted in the sum alone
@@ -218,7 +250,7 @@ class Pghot:
             what lists cost.
     """
 
-    record_bytes = RECORD_BYTES
+    record_bytes, kpromoted_turn = RECORD_BYTES, staticmethod(kpromoted_turn)
 
     def __init__(
         self, version: str = "v2", threshold: int = 2, window_ms: float = 5000, sized_hash: bool = False
@@ -273,10 +305,6 @@ class Pghot:
     def record_batch(self, pages: np.ndarray, nid: int, exempt: bool) -> tuple[int, int, int]:
         """Record page ids now; (recorded, list elements * 2, heap entries)."""
         return record_pages(self.arrays, self.system.mm, pages, nid, self.system.jiffies, exempt)
-
-    def pop(self, node: int, budget: int) -> tuple[int, int, int]:
-        """kpromoted's round: up to `budget` pops for a node; (popped, folios, pages promoted)."""
-        return pop_promote(self.arrays, self.system.mm, node, budget, self.system.jiffies, self.rules, self.system.fold)
 
     def record(self, pages: np.ndarray, source: str, nid: int = -1) -> None:
         """Record sightings of page ids; the calling thread pays a record each, the list walk, and heap entries."""

@@ -27,6 +27,7 @@ import numpy as np
 from klrubench.engine.array_table import addresses, reader
 from klrubench.engine.bits import GEN_MASK, NODE_MASK
 from klrubench.engine.jit import njit, njit_inline
+from klrubench.engine.prefetch import prefetch
 from klrubench.mm.lru import folio_nr_pages
 from klrubench.mm.migrate import is_toptier, promote
 from klrubench.mm.numa_promotion import may_promote, promotion_rules
@@ -92,6 +93,7 @@ AT_SECTION, AT_FRAME, IN_BATCH, N_STATE = range(4)
 # prices of a slice of the walk
 STEP, REFUSED, SMALL, HUGE, SLICE = range(5)
 FAR = np.int64(1 << 40)
+RECORDS_AHEAD = 16  # sightings of prefetch distance
 
 
 class MapArrays(NamedTuple):
@@ -208,6 +210,7 @@ def _record_pages(store: int, address: int, pages: np.ndarray, nid: int, jiffies
     recorded = np.int64(0)
     for k in range(len(pages)):
         page = np.int64(pages[k])
+        prefetch(p.record, np.uint64(mm.pfn[pages[min(k + RECORDS_AHEAD, len(pages) - 1)]]))
         if is_toptier(mm, page) or not mm.folio[page] & np.uint8(GEN_MASK):
             continue
         recorded += 1

@@ -16,7 +16,6 @@ import numpy as np
 from klrubench.engine.array_table import reader
 from klrubench.engine.bits import (
     ACCESSED,
-    ACCESSED_WORD,
     ACTIVE,
     GEN_MASK,
     IDLE,
@@ -26,24 +25,26 @@ from klrubench.engine.bits import (
     WORKINGSET,
     YOUNG,
 )
+from klrubench.engine.byte_masks import change_bytes, ones, places_of
 from klrubench.engine.jit import njit, njit_inline, njit_source
 from klrubench.engine.kthread import PARK, REQUEST, charged
+from klrubench.engine.prefetch import prefetch
 from klrubench.mm.classic_lru import shrink_classic
 from klrubench.mm.demotion import demote, next_demotion_node, set_demotion_targets
 from klrubench.mm.lru import (
     folio_nr_pages,
-    folio_update_gen,
     is_classic,
     list_add,
     list_del,
     list_head,
     lru_add,
     lru_isolate,
+    update_generations,
     vma_of,
 )
 from klrubench.mm.mglru.aging import should_run_aging, try_to_inc_max_seq, try_to_inc_min_seq
 from klrubench.mm.mglru.bloom import bloom_update
-from klrubench.mm.mglru.walk import DENSE_SHARE, N_WALK
+from klrubench.mm.mglru.walk import DENSE_SHARE, N_WALK, places_between
 from klrubench.mm.state import (
     CAPACITY,
     DEMOTE_FAIL,
@@ -65,6 +66,7 @@ from klrubench.mm.state import (
     PGSCAN_KSWAPD,
     PGSTEAL_KSWAPD,
     VMA_END,
+    VMA_FILE,
     VMA_ORDER,
     VMA_START,
     WAKE_ON_REFUSE,
@@ -82,6 +84,7 @@ if TYPE_CHECKING:
 
 MIN_LRU_BATCH = 64  # pages isolated at a time, and the look-around window
 MAX_LRU_BATCH = 4096  # folios examined before others may run
+VICTIMS_AHEAD = 4  # folios of prefetch distance
 DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = (
     16  # runs without a page after which kswapd is not woken again (classic LRU; under MGLRU it never fails)
@@ -132,19 +135,13 @@ def look_around(mm: Mm, page: int, lruvec: int, node: int) -> bool:
             first = last - MIN_LRU_BATCH
         else:
             first, last = page - MIN_LRU_BATCH // 2, page + MIN_LRU_BATCH // 2
-    young = 1
-    other = first - 1
-    while other + 1 < last:
-        other += 1
-        if other % 8 == 0 and other + 8 <= last and not mm.pte64[other >> 3] & np.uint64(ACCESSED_WORD):
-            other += 7
-            continue
-        state = mm.pte[other]
-        if other == page or not state & np.uint8(ACCESSED) or np.int64(state & np.uint8(NODE_MASK)) != node:
-            continue
-        mm.pte[other] = state & np.uint8(0xFF ^ ACCESSED)
-        young += 1
-        folio_update_gen(mm, other, lruvec)
+    at = np.uint64(first)
+    others = places_between(0, last - first) & ~places_between(page - first, page - first + 1)
+    others &= places_of(mm.pte, at, np.uint8(ACCESSED | NODE_MASK), np.uint8(ACCESSED | node))
+    young = 1 + ones(others)
+    change_bytes(mm.pte, at, others, np.uint8(0xFF ^ ACCESSED), np.uint8(0))
+    others &= ~places_of(mm.folio, at, np.uint8(GEN_MASK), np.uint8(0))
+    update_generations(mm, at, others, lruvec, row[VMA_FILE])
     mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
     if young * DENSE_SHARE >= last - first:
         bloom_update(mm, lruvec, mm.lru[lruvec, MAX_SEQ], table, False)
@@ -179,6 +176,19 @@ def keeps_page(mm: Mm, page: int, young: bool) -> bool:
 
 
 @njit_inline
+def prefetch_victim(mm: Mm, page: int) -> np.int64:
+    """Prefetch what is read of the folio behind `page` on its list; returns that folio (or the head of the list)."""
+    before = np.int64(mm.lru_prev[page])
+    at = np.uint64(before)
+    prefetch(mm.lru_prev, at)
+    prefetch(mm.lru_next, at)
+    prefetch(mm.folio, at)
+    prefetch(mm.pte, at)
+    prefetch(mm.pfn, at)
+    return before
+
+
+@njit_inline
 def evict_folios(mm: Mm, lruvec: int, node: int, wanted: int, examine: int, fold: int) -> tuple[Int, Int]:
     """Take folios from the tail of the oldest generation, demote those not young; returns (examined, demoted pages).
 
@@ -193,9 +203,13 @@ def evict_folios(mm: Mm, lruvec: int, node: int, wanted: int, examine: int, fold
             continue
         generation = row[MIN_SEQ_ANON + file] % MAX_NR_GENS
         head = list_head(mm, lruvec, generation, file)
+        ahead = np.int64(head)
+        for _ in range(VICTIMS_AHEAD):
+            ahead = prefetch_victim(mm, ahead)
         while examined < examine and demoted < wanted and mm.lru_prev[head] != head:
             page = np.int64(mm.lru_prev[head])
             examined += 1
+            ahead = prefetch_victim(mm, ahead)
             own = np.int64(mm.folio[page] & np.uint8(GEN_MASK)) - 1
             if own != generation:
                 list_del(mm, page)

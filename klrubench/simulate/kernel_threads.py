@@ -63,7 +63,7 @@ class KernelThreads:
         self.rows[:, AT] = FOREVER
         self._words = self.rows.data.cast("B").cast("q")
         self.started: list[KernelThread] = []
-        self._failure: BaseException | None = None
+        self.failure: BaseException | None = None  # of a thread's first turn: the loop raises it
 
     def start(
         self, system: System, name: str, turn: Turn, costs: Sequence[str], own: Sequence[np.ndarray]
@@ -86,7 +86,7 @@ class KernelThreads:
     def _first_turn(self, row: np.ndarray, turn: Turn) -> Any:
         """A thread's first turn: compile it (most runs never wake kswapd, which takes eight seconds), then take it.
 
-        An exception cannot leave a callback: `collect` raises it, and the thread is not woken again.
+        An exception cannot leave a callback: the thread parks for good, and the loop raises it.
         """
 
         def compile_and_take(context: int, unused: int, now_ps: int) -> int:
@@ -95,7 +95,7 @@ class KernelThreads:
                 row[TURN] = compiled.address
                 return int(compiled.ctypes(context, unused, now_ps))
             except BaseException as error:
-                self._failure, row[REQUEST], row[WAKE_WORD] = error, PARK, 0
+                self.failure, row[REQUEST], row[WAKE_WORD] = error, PARK, 0
                 return 0
 
         return TURN_TYPE(compile_and_take)
@@ -104,30 +104,29 @@ class KernelThreads:
         """Let a word (i64 [1]) wake a parked thread when it is not 0."""
         thread.row[WAKE_WORD] = word.ctypes.data
 
+    def check(self) -> None:
+        """Raise what went wrong in a thread's first turn."""
+        if self.failure is not None:
+            raise self.failure
+
     def first_ps(self) -> int:
         """Time of the next turn."""
         words = self._words
         return min([FOREVER, *(words[k * ROW_WORDS + AT] for k in range(len(self.started)))])
 
     def collect(self, system: Scheduler) -> None:
-        """Take over what the threads have used and caused since they were last asked.
-
-        Raises:
-            BaseException: what went wrong in a thread's first turn.
-        """
-        if self._failure is not None:
-            raise self._failure
+        """Take over what the threads have used and caused since they were last asked."""
         system.clock[WORKED] = 0
         words, shootdown = self._words, system.shootdown
         for k, thread in enumerate(self.started):
-            system.cpu_ps[thread.name] += words[k * ROW_WORDS + SPENT]
+            system._cpu_ps[thread.name] += words[k * ROW_WORDS + SPENT]
             words[k * ROW_WORDS + SPENT] = 0
         if shootdown[THREAD_PS]:
-            system.app_ps[FLUSHES] = system.app_ps.get(FLUSHES, 0.0) + float(shootdown[THREAD_PS])
+            system._app_ps[FLUSHES] = system._app_ps.get(FLUSHES, 0.0) + float(shootdown[THREAD_PS])
             shootdown[THREAD_PS] = 0.0
         for tenant in system.tenants:
             stalls = system.board[tenant.index]
             for column, under in ((FLUSH_STALL, FLUSHES), (THREAD_STALL, PREEMPTED)):
                 if stalls[column]:
-                    tenant.stalled_ps[under] = tenant.stalled_ps.get(under, 0) + int(stalls[column])
+                    tenant._stalled_ps[under] = tenant._stalled_ps.get(under, 0) + int(stalls[column])
                     stalls[column] = 0

@@ -84,8 +84,8 @@ class Scheduler:
     mm: Mm
     tenants: list[Tenant]
     shared_cpus: bool
-    cpu_ps: dict[str, float]
-    app_ps: dict[str, float]
+    _cpu_ps: dict[str, float]
+    _app_ps: dict[str, float]
     board: np.ndarray
     state: np.ndarray
     mix: np.ndarray
@@ -178,7 +178,7 @@ class Scheduler:
         self.current = None
         spent = round(thread.spent_ps)
         if thread.tenant is None:
-            self.cpu_ps[thread.name] += spent
+            self._cpu_ps[thread.name] += spent
             if self.shared_cpus and spent:
                 spent = self._preempt(spent)
         thread.running_until = self.now_ps + spent
@@ -201,15 +201,22 @@ class Scheduler:
             self._stall(tenant, spent / threads, PREEMPTED)
         return spent * (threads + 1) // threads
 
-    def _run_kthreads(self, clock: int, event_ps: int, rank: int) -> None:
-        """Let compiled threads take the turns that are due at `clock`, up to the next event of the queue."""
-        run_threads(self.engine_address, clock, event_ps, rank)
-        self._collect()
-
     def _collect(self) -> None:
         """Take over what compiled threads have used and caused, if any has run."""
         if self._clock[WORKED]:
             self.kernel_threads.collect(self)
+
+    @property
+    def cpu_ps(self) -> dict[str, float]:
+        """CPU time of each kernel thread."""
+        self._collect()
+        return self._cpu_ps
+
+    @property
+    def app_ps(self) -> dict[str, float]:
+        """CPU time in the tenants' threads, by what it was spent on."""
+        self._collect()
+        return self._app_ps
 
     def run(self) -> None:
         """Run until every tenant has done its work."""
@@ -226,6 +233,7 @@ class Scheduler:
         while self._busy():
             self._advance(self._events[0][0] if self._events else FOREVER)
             self._run_events()
+        self._collect()
 
     def _busy(self) -> list[int]:
         """Clocks of the tenants that have work left."""
@@ -236,17 +244,16 @@ class Scheduler:
         """Run every thread whose time has come: all tenants have reached it."""
         events, words, busy = self._events, self._words, self._busy()
         clock = min(busy) if busy else int(self.state[:, CLOCK].max())
-        first = min(self.kernel_threads.first_ps(), events[0][0] if events else FOREVER)
-        self.now_ps = max(self.now_ps, min(clock, first))
-        for marks, touch in self._marks_at:
-            while marks and marks[0][0] <= words[touch]:
-                heapq.heappop(marks)[2]()
+        begun = not busy or any(marks and marks[0][0] <= words[touch] for marks, touch in self._marks_at)
+        if begun:
+            self._begin(clock)
         if not busy:
-            self._now_ms[NOW_MS] = self.now_ps // PS_PER_MS
             return
         while True:
             at, rank = events[0][:2] if events else (FOREVER, 0)
-            self._run_kthreads(clock, at, rank)
+            run_threads(self.engine_address, clock, at, rank, begun)
+            begun = True
+            self.kernel_threads.check()
             if at > clock:
                 return
             at, _, ticket, thread = heapq.heappop(events)
@@ -256,6 +263,17 @@ class Scheduler:
                 thread()
             elif thread.ticket == ticket:
                 self._step(thread)
+
+    def _begin(self, clock: int) -> None:
+        """Set the time to that of the first event (compiled, but where Python has something to do before it),
+        and do what hangs on touches.
+        """
+        first = min(self.kernel_threads.first_ps(), self._events[0][0] if self._events else FOREVER)
+        self.now_ps = max(self.now_ps, min(clock, first))
+        for marks, touch in self._marks_at:
+            while marks and marks[0][0] <= self._words[touch]:
+                heapq.heappop(marks)[2]()
+        self._now_ms[NOW_MS] = self.now_ps // PS_PER_MS
 
     def every_ms(self, ms: int, action: Callable[[], None]) -> None:
         """Call `action` at every multiple of `ms` (instruments; costs nothing in virtual time)."""
@@ -277,17 +295,12 @@ class Scheduler:
         return limit - done
 
     def _advance(self, deadline: int) -> None:
-        words, tenants = self._words, self.tenants
-        if len(tenants) > 1 or self.taps:
+        if self.taps:  # they read what was touched before any thread moves pages
             deadline = min(deadline, self.kernel_threads.first_ps())
-        if len(tenants) == 1:  # its loop marks that it has run: a thread inside may have walked it since
-            self._advance_alone(tenants[0], deadline)
+        if len(self.tenants) == 1:
+            self._advance_alone(self.tenants[0], deadline)
         else:
-            before = [words[base + TOUCH] for base, _ in self._goals]
             self._advance_together(deadline)
-            for index, touches in enumerate(before):
-                if words[index * TENANT_WORDS + TOUCH] != touches:
-                    tenants[index].used[:] = 1  # lru_gen_use_mm: the address space has run
         for tap in self.taps:
             tap.catch_up()
 
@@ -297,7 +310,7 @@ class Scheduler:
             marked = self._limit(tenant)
             stream, count = tenant.feed.window(words[TOUCH], marked)
             served, reason = run_alone(self.engine_address, stream, count, deadline, self.tlb_rule)
-            self._collect()
+            self.kernel_threads.check()
             if (served and self._pause(tenant)) or reason == LOG_FULL or served == marked:
                 return
 
@@ -317,6 +330,7 @@ class Scheduler:
         """
         while (index := run_together(self.engine_address, self._spans, self._turns, deadline, self.tlb_rule)) >= 0:
             self._next_span(self.tenants[index])
+        self.kernel_threads.check()
 
     def _forget_span(self, tenant: Tenant) -> None:
         """Let the tenant come back for words before it goes on."""

@@ -15,10 +15,12 @@ from klrubench.engine.kthread import (
     AT,
     BOARD_WORDS,
     BUSY_THREADS,
+    FOREVER,
     GOAL,
     PS_PER_MS,
     PS_PER_S,
     RANK,
+    RUNNING_UNTIL,
 )  # fmt: skip
 from klrubench.engine.latency import (
     CACHE_PS,
@@ -96,8 +98,8 @@ class System(Scheduler):
         self.sysctls = dict(machine.sysctls)
         self.balance_to_promo = self.may_see_future = False
         self.mechanisms: list[Any] = []
-        self.cpu_ps: dict[str, float] = {}
-        self.app_ps: dict[str, float] = {}
+        self._cpu_ps: dict[str, float] = {}
+        self._app_ps: dict[str, float] = {}
         self.fault_ctx, self.fault_spent = np.zeros(1, np.int64), lambda: 0
         self.fault_words = np.array([no_fault.address, 0], np.int64)
         mm.setting[TWO_STEP] = int(machine.kernel_at_least("6.14"))
@@ -132,20 +134,18 @@ class System(Scheduler):
 
         self.board = np.zeros((t, BOARD_WORDS), np.int64)
         self.board[:, [GOAL, BUSY_THREADS]] = [(tenant.accesses, tenant.threads) for tenant in self.tenants]
-        shape = np.array([(t.first_page, t.pages, t.workload.touches) for t in self.tenants], np.int64)
+        shape = np.array([(t.first_page, t.pages, t.workload.touches, MM_RAN) for t in self.tenants], np.int64)
         self.engine = Engine(
             self.mm.pte, self.mm.pte64, self.state, self.counts, self.cost, self.at_start, self.mix, self.op_hist,
             self.fault_words, EMPTY_LOG, self.quantum, self.other_ps, self.params, self.latency, self.node_params,
             self.mm.traffic, self.factor, shape, self.mm.tlb, self.spent, self.clock, self.kernel_threads.rows,
-            self.board, self.shootdown, self.mm.setting[NOW_MS : NOW_MS + 1], self.mm.mms[0, MM_RAN : MM_RAN + k],
+            self.board, self.shootdown, self.mm.setting[NOW_MS : NOW_MS + 1], self.mm.mms,
         )  # fmt: skip
         self._switch_tasks()
         self.engine_addresses = addresses(list(self.engine))
         self.engine_address = self.engine_addresses.ctypes.data
         self.tlb_rule = True if len(self.mm.tlb) else None
         self._watch()
-        for tenant in self.tenants:
-            tenant.used = self.mm.mms[tenant.index, MM_RAN : MM_RAN + k]
 
     def _switch_tasks(self) -> None:
         """Let context switches flush where the sysctl says so: each thread at each tick, in turn."""
@@ -279,6 +279,11 @@ class System(Scheduler):
             thread.row[[AT, RANK]] = self._start_ps(name, phase_ms), self._next_rank()
         return thread
 
+    def wake_kernel_thread(self, thread: KernelThread, at_ps: int) -> None:
+        """Wake a parked compiled thread at a time, not before it is done with the work it has been charged for."""
+        if thread.row[AT] == FOREVER:
+            thread.row[[AT, RANK]] = max(at_ps, int(thread.row[RUNNING_UNTIL])), self._next_rank()
+
     def _start_ps(self, name: str, phase_ms: float) -> int:
         """When a thread runs first: at a seeded phase within `phase_ms`."""
         return self.now_ps + (int(self.rng(f"phase of {name}").random() * phase_ms * PS_PER_MS) if self.phases else 0)
@@ -402,7 +407,7 @@ class System(Scheduler):
         for name, n in counts.items():
             once = name.endswith("_once")
             spent += self.machine.costs[name.removesuffix("_once")].ns * 1000 * int(n) * (1 if once else self.fold)
-        self.app_ps[under] = self.app_ps.get(under, 0.0) + spent
+        self._app_ps[under] = self._app_ps.get(under, 0.0) + spent
         self._stall(tenant, spent / tenant.threads, under)
         return spent
 
@@ -414,7 +419,7 @@ class System(Scheduler):
             for tenant in self.tenants:
                 self._stall(tenant, stall, FLUSHES)
                 if tenant.running:
-                    self.app_ps[FLUSHES] = self.app_ps.get(FLUSHES, 0.0) + stall * tenant.threads
+                    self._app_ps[FLUSHES] = self._app_ps.get(FLUSHES, 0.0) + stall * tenant.threads
 
     def _stall(self, tenant: Tenant, ps: float, under: str) -> None:
         if tenant.running:
@@ -422,4 +427,4 @@ class System(Scheduler):
             base = tenant.index * TENANT_WORDS
             self._words[base + CLOCK] += stall
             self._words[base + STALL] += stall
-            tenant.stalled_ps[under] = tenant.stalled_ps.get(under, 0) + stall
+            tenant._stalled_ps[under] = tenant._stalled_ps.get(under, 0) + stall

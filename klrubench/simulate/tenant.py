@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from klrubench.engine.access import CLOCK, TENANT_WORDS, TOUCH
 from klrubench.engine.kthread import PS_PER_MS
@@ -31,8 +31,7 @@ class Tenant:
     asleep_until_ps: int = 0
     busy_touches: int = 0
     idle_ps: int = 0
-    used: Any = field(default=None, repr=False)
-    stalled_ps: dict[str, int] = field(default_factory=dict)
+    _stalled_ps: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.accesses = self.feed.layout.accesses
@@ -46,6 +45,12 @@ class Tenant:
     def touches(self) -> int:
         """Touches served so far."""
         return self.system._words[self.index * TENANT_WORDS + TOUCH]
+
+    @property
+    def stalled_ps(self) -> dict[str, int]:
+        """Time that its threads stood still, by what for."""
+        self.system._collect()
+        return self._stalled_ps
 
     @property
     def finished(self) -> bool:

@@ -113,26 +113,29 @@ def walk_one(
     system: System, lruvec: Lruvec, space: int, walker: WalkObject, out: np.ndarray
 ) -> Iterator[np.ndarray | None]:
     """try_walk_mm until the address space is through, with a flush after every partial walk."""
-    mm, state, row = system.mm, walker.state, lruvec.index
+    mm, row, state, stat = system.mm, lruvec.index, walker.state.data, system.mm.stat.data
     flush_after = max(1, MAX_LRU_BATCH // system.fold)
-    state[[NEXT, BATCHED, REPORTED, TABLE_YOUNG, TABLE_TOTAL, TABLE_FAST]] = 0
+    walker.state[[NEXT, BATCHED, REPORTED, TABLE_YOUNG, TABLE_TOTAL, TABLE_FAST]] = 0
     ended = flushed = True
     while True:
         if flushed:  # the mmap lock is taken anew
             ended = int(mm.lru[row, MAX_SEQ]) != state[SEQ] or mmap_lock_missed(mm)
         reason = DONE
         if not ended:
-            state[[SLOTS, FAST, YOUNG, PMDS]] = 0
-            reason = walk_mm(mm, state, space, row, lruvec.node, out)
-            slots, fast, young, pmds = (int(n) for n in state[[SLOTS, FAST, YOUNG, PMDS]])
+            state[SLOTS] = state[FAST] = state[YOUNG] = state[PMDS] = 0
+            reason = walk_mm(mm, walker.state, space, row, lruvec.node, out)
+            slots, fast, young, pmds = state[SLOTS], state[FAST], state[YOUNG], state[PMDS]
             walker.visited += slots
             system.charge(walk_pte=slots - fast - young, walk_fast_pte=fast, walk_young=young, walk_pmd=pmds)
-            mm.stat[[PTESCAN_SLOTS, PTESCAN_FAST, PTESCAN_YOUNG, PTESCAN_PMDS]] += (slots, fast, young, pmds)
+            stat[PTESCAN_SLOTS] += slots
+            stat[PTESCAN_FAST] += fast
+            stat[PTESCAN_YOUNG] += young
+            stat[PTESCAN_PMDS] += pmds
             ended = reason == DONE
         flushed = ended or reason == AGAIN_FULL or state[BATCHED] >= flush_after or system.need_resched()
         if flushed:
-            yield out[: int(state[REPORTED])]
-            state[[REPORTED, BATCHED]] = 0
+            yield out[: state[REPORTED]]
+            state[REPORTED] = state[BATCHED] = 0
         else:
             yield None
         if ended:

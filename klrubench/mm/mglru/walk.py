@@ -15,7 +15,6 @@ import numpy as np
 
 from klrubench.engine.bits import (
     ACCESSED,
-    ACCESSED_WORD,
     GEN_MASK,
     IDLE,
     NODE_MASK,
@@ -25,8 +24,9 @@ from klrubench.engine.bits import (
     TABLE_SHIFT,
 )  # fmt: skip
 from klrubench.engine.bits import YOUNG as PG_YOUNG
+from klrubench.engine.byte_masks import LANES, change_bytes, lowest, ones, places_of
 from klrubench.engine.jit import njit, njit_inline
-from klrubench.mm.lru import folio_update_gen
+from klrubench.mm.lru import folio_update_gen, update_generations, vma_of
 from klrubench.mm.mglru.bloom import bloom_test, bloom_update
 from klrubench.mm.mglru.effects import BLOOM, EDGE, PMD, RESUME, STEAL, UNFILTERED
 from klrubench.mm.mglru.trylock import missed
@@ -36,6 +36,7 @@ from klrubench.mm.state import (
     LRU_GEN_NONLEAF_YOUNG,
     TWO_STEP,
     VMA_END,
+    VMA_FILE,
     VMA_MM,
     VMA_ORDER,
     VMA_START,
@@ -50,7 +51,7 @@ PENDING_TABLES = 64  # MIN_LRU_BATCH: PMDs behind the first whose accessed bits 
 CLEARED_TOGETHER = PENDING_TABLES + 2  # of a dense range: the first, 64 behind it, and the one that is too far
 DENSE_SHARE = 8  # a table is dense when young * 8 >= slots visited (one young PTE a cache line of PTEs)
 
-ONE, TWO, THREE, FOUR, SEVEN, EIGHT = (np.uint64(k) for k in (1, 2, 3, 4, 7, 8))
+ONE = np.uint64(1)
 
 # int64 state of a walk object
 (
@@ -76,13 +77,14 @@ def clear_table_young(mm: Mm, table: int) -> None:
 
 
 @njit_inline
-def clear_young(mm: Mm, page: int, lruvec: int, saves: bool) -> int:
-    """An accessed entry of this node: clear it, update the generation; returns pages whose generation changed."""
-    mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
-    changed = folio_update_gen(mm, page, lruvec)
+def clear_young(mm: Mm, first: np.uint64, places: np.uint64, lruvec: int, file: int, saves: bool) -> int:
+    """Accessed entries of this node, ids `first` + each set bit: clear them, update the generations; returns pages
+    whose generation changed.
+    """
+    change_bytes(mm.pte, first, places, np.uint8(0xFF ^ ACCESSED), np.uint8(0))
     if saves:
-        mm.folio[page] = (mm.folio[page] | np.uint8(PG_YOUNG)) & np.uint8(0xFF ^ IDLE)
-    return changed
+        change_bytes(mm.folio, first, places, np.uint8(0xFF ^ IDLE), np.uint8(PG_YOUNG))
+    return update_generations(mm, first, places, lruvec, file)
 
 
 @njit_inline
@@ -94,57 +96,61 @@ def walked_node(mm: Mm, node: int) -> np.int64:
 
 
 @njit_inline
-def accessed_in(words: np.ndarray, first: np.uint64) -> np.uint64:
-    """The accessed bits of the 64 PTEs of eight words, folded onto one
-    (indices without a sign need no test for one).
-    """
-    low = words[first] | words[first + ONE] | words[first + TWO] | words[first + THREE]
-    first += FOUR
-    high = words[first] | words[first + ONE] | words[first + TWO] | words[first + THREE]
-    return (low | high) & np.uint64(ACCESSED_WORD)
+def places_between(first: int, last: int) -> np.uint64:
+    """Bits `first` .. `last` - 1 of a word, 0 <= first < last <= 64."""
+    return (~np.uint64(0) >> np.uint64(64 - (last - first))) << np.uint64(first)
 
 
 @njit_inline
-def next_accessed(mm: Mm, page: Int | np.uint64, last: Int | np.uint64) -> np.int64:
-    """The first id from `page` on whose accessed bit is set, or `last`; 64 old PTEs are passed in one step."""
-    page, last, pte = np.uint64(page), np.uint64(last), mm.pte
-    while page < last and page & SEVEN:
-        if pte[page] & np.uint8(ACCESSED):
-            return np.int64(page)
-        page += ONE
-    words, word, end = mm.pte64, page >> THREE, last >> THREE
-    while word + EIGHT <= end and not accessed_in(words, word):
-        word += EIGHT
-    while word < end and not words[word] & np.uint64(ACCESSED_WORD):
-        word += ONE
-    page = max(page, word << THREE)
-    while page < last and not pte[page] & np.uint8(ACCESSED):
-        page += ONE
-    return np.int64(page)
+def first_places(places: np.uint64, n: int) -> np.uint64:
+    """The lowest `n` of the set bits, or all of them."""
+    rest = places
+    for _ in range(n):
+        rest &= rest - ONE
+    return places ^ rest
 
 
 @njit_inline
-def pte_pass(mm: Mm, walk: np.ndarray, first: int, last: int, lruvec: int, node: int, out: np.ndarray) -> int:
+def report(out: np.ndarray, reported: int, first: np.uint64, places: np.uint64) -> int:
+    """Write the ids `first` + each set bit to the batch; returns its new length."""
+    while places:
+        out[reported] = first + lowest(places)
+        reported += 1
+        places &= places - ONE
+    return reported
+
+
+@njit_inline
+def pte_pass(mm: Mm, walk: np.ndarray, first: int, last: int, lruvec: int, node: int, out: np.ndarray) -> Int:
     """Visit the PTEs of ids first .. last - 1 (one table); returns the id to go on with, `last` if through."""
-    page = next_accessed(mm, first, last)
+    page: Int
+    page, reported, room, pte = first, walk[REPORTED], len(out), mm.pte
     fast = young = changed = np.int64(0)  # counted here and added once: in memory each would wait for the one before
-    wanted, reported, room, pte = walked_node(mm, node), walk[REPORTED], len(out), mm.pte
-    saves = walk[REPAIRS] & STEAL != 0
+    wanted, saves, file = walked_node(mm, node), walk[REPAIRS] & STEAL != 0, mm.vma[vma_of(mm, first), VMA_FILE]
+    of_node = np.uint8(ACCESSED | wanted if wanted >= 0 else NODE_MASK)  # without ACCESSED it is no page's
     while page < last:
-        if np.int64(pte[page] & np.uint8(NODE_MASK)) != wanted or not mm.folio[page] & np.uint8(GEN_MASK):
-            fast += 1
-        else:
-            young += 1
-            changed += clear_young(mm, page, lruvec, saves)
-            if room > 0:
-                out[reported] = page
-                reported += 1
-                if reported == room:
-                    page += 1
-                    break
-        page += 1
-        if page < last and not pte[page] & np.uint8(ACCESSED):
-            page = next_accessed(mm, page, last)
+        base = page & ~(LANES - 1)
+        at, low, high = np.uint64(base), page - base, min(np.int64(last - base), np.int64(LANES))
+        page = base + high
+        accessed = places_between(low, high) & places_of(pte, at, np.uint8(ACCESSED), np.uint8(ACCESSED))
+        if not accessed:
+            continue
+        found = accessed & places_of(pte, at, np.uint8(ACCESSED | NODE_MASK), of_node)
+        found &= ~places_of(mm.folio, at, np.uint8(GEN_MASK), np.uint8(0))
+        full = room > 0 and found and ones(found) >= room - reported
+        if full:
+            found = first_places(found, room - reported)
+        if room > 0:
+            reported = report(out, reported, at, found)
+        if full:
+            page = np.int64(out[room - 1]) + 1
+            accessed &= places_between(low, page - base)
+        if found:
+            changed += clear_young(mm, at, found, lruvec, file, saves)
+        young += ones(found)
+        fast += ones(accessed ^ found)
+        if full:
+            break
     walk[YOUNG] += young
     walk[BATCHED] += changed
     walk[REPORTED] = reported
@@ -284,6 +290,15 @@ def walk_tables(mm: Mm, walk: np.ndarray, first: int, last: int, lruvec: int, no
 
 
 @njit_inline
+def clear_huge(mm: Mm, page: int, lruvec: int, saves: bool) -> int:
+    """As `clear_young`, a 2 MiB page."""
+    mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
+    if saves:
+        mm.folio[page] = (mm.folio[page] | np.uint8(PG_YOUNG)) & np.uint8(0xFF ^ IDLE)
+    return folio_update_gen(mm, page, lruvec)
+
+
+@njit_inline
 def walk_huge(mm: Mm, walk: np.ndarray, first: int, last: int, lruvec: int, node: int, out: np.ndarray) -> bool:
     """Walk PMD-mapped 2 MiB pages: one accessed bit, one report each; the Bloom filter is not asked."""
     wanted, saves = walked_node(mm, node), walk[REPAIRS] & STEAL != 0
@@ -296,7 +311,7 @@ def walk_huge(mm: Mm, walk: np.ndarray, first: int, last: int, lruvec: int, node
             walk[FAST] += 1
             continue
         walk[YOUNG] += 1
-        walk[BATCHED] += clear_young(mm, page, lruvec, saves)
+        walk[BATCHED] += clear_huge(mm, page, lruvec, saves)
         if len(out) > 0:
             out[walk[REPORTED]] = page
             walk[REPORTED] += 1
