@@ -1,4 +1,4 @@
-"""kswapd, kmigrated and v0's kpromoted again in plain Python, as generators that say what they want, and how they are
+"""kswapd, kmigrated and the kpromoteds again in plain Python, as generators that say what they want, and how they are
 put in the place of the compiled turns: as callbacks in the same rows, or as generators in the queue of events.
 """
 
@@ -13,9 +13,9 @@ import pytest
 from toy_threads import row_of, run_events
 
 from klrubench.engine.kthread import FLUSHES, JIFFIES, PARK, PS_PER_S, REQUEST, SLEEP
-from klrubench.mm import kmigrated, pghot_v0, vmscan
+from klrubench.mm import kmigrated, kpromoted, pghot, pghot_v0, pghot_v1, vmscan
 from klrubench.mm.lru import is_classic
-from klrubench.mm.migrate import slice_ps
+from klrubench.mm.migrate import FLUSH_FOLIOS, slice_ps
 from klrubench.mm.pghot_map import migrate_ready
 from klrubench.mm.state import (
     DEMOTION_TARGET,
@@ -28,7 +28,7 @@ from klrubench.mm.state import (
     WMARK_HIGH,
     WMARK_PROMO,
 )
-from klrubench.simulate.scheduler import Scheduler
+from klrubench.simulate.scheduler import Daemon, Scheduler
 from klrubench.simulate.system import System
 
 
@@ -129,6 +129,39 @@ def swept(system: System, bill: Bill, store: pghot_v0.SweptPghot) -> Iterator[An
             yield None
 
 
+def popped(system: System, bill: Bill, thread: kpromoted.Kpromoted) -> Iterator[Any]:
+    """1024 records of the heap a wake, every 20 ms; while the heap is empty it waits to be kicked."""
+    store, node, carry = thread.pghot, thread.node, 0
+    pop = pghot_v1.pop_promote if isinstance(store, pghot_v1.UnpackedPghot) else pghot.pop_promote
+    while True:
+        if store.arrays.heap_n[node] == 0:
+            thread.asleep_from_ps = system.now_ps + round(bill.spent_ps)
+            yield "park"
+        else:
+            yield 20
+        budget, carry = divmod(1024 + carry, system.fold)
+        jiffies = system.now_ps * system.machine.hz // PS_PER_S
+        n, folios, pages = pop(store.arrays, system.mm, node, budget, jiffies, store.rules, system.fold)
+        thread.wakes += 1
+        thread.full += n == budget
+        bill.moves("kpromoted_page", folios, pages)
+        bill.charge(kpromoted_pop=n - folios)
+        bill.flushes = -(-folios * system.fold // FLUSH_FOLIOS)
+
+
+def kick(thread: kpromoted.Kpromoted) -> None:
+    """Come back at the next multiple of the period since it fell asleep; those before it were wakes too."""
+    if thread.asleep_from_ps >= 0:
+        system, at = thread.system, thread.asleep_from_ps
+        period_ps = system.timer_ms(20) * 10**9
+        at += period_ps
+        while at <= system.now_ps:
+            at += period_ps
+            thread.wakes += 1
+        thread.asleep_from_ps = -1
+        (system.wake if isinstance(thread.thread, Daemon) else system.wake_kernel_thread)(thread.thread, at)
+
+
 class Twins:
     """Puts plain Python in the place of the compiled turns of the systems built from now on."""
 
@@ -151,6 +184,16 @@ class Twins:
                 attach(store, system)
             twins.start(system, "kpromoted", lambda bill: swept(system, bill, store), 0.0)
 
+        def attach_kpromoted(thread: kpromoted.Kpromoted, system: System) -> None:
+            thread.system, thread.asleep_from_ps, thread.wakes, thread.full = system, -1, 0, 0
+            thread.thread = twins.start(system, "kpromoted", lambda bill: popped(system, bill, thread), 0.0)
+            thread.pghot.waiting.append(thread)
+
+        def share(thread: kpromoted.Kpromoted) -> dict[str, float]:
+            return {"kpromoted": thread.full / thread.wakes if thread.wakes else 0.0}
+
+        for name, twin in (("attach", attach_kpromoted), ("kick", kick), ("bound", share)):
+            patch.setattr(kpromoted.Kpromoted, name, twin)
         patch.setattr(vmscan.Kswapd, "attach", attach_kswapd)
         patch.setattr(kmigrated.Kmigrated, "attach", attach_kmigrated)
         patch.setattr(pghot_v0.SweptPghot, "attach", attach_swept)
@@ -170,7 +213,7 @@ class Twins:
         make: Callable[[Bill], Iterator[Any]],
         phase_ms: float,
         word: np.ndarray | None = None,
-    ) -> None:
+    ) -> Any:
         """Start a thread as a callback in a row or as a generator."""
         bill = self.bills[name] = Bill(system)
         steps, hz = make(bill), system.machine.hz
@@ -195,7 +238,8 @@ class Twins:
 
         if self.as_rows:
             thread = row_of(system, name, turn, phase_ms, word)
-        else:
-            daemon = system.daemon(name, work, phase_ms=phase_ms, parked=word is not None)
-            if word is not None:
-                self.sleepers.append((daemon, word))
+            return thread
+        daemon = system.daemon(name, work, phase_ms=phase_ms, parked=word is not None)
+        if word is not None:
+            self.sleepers.append((daemon, word))
+        return daemon

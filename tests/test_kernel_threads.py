@@ -1,5 +1,5 @@
 """Kernel threads as rows of compiled turns: the same moments, order, stalls and charges as generators and as the rules
-alone, for toy threads and for kswapd, kmigrated and v0's kpromoted.
+alone, for toy threads and for kswapd, kmigrated and the kpromoteds of v0, v1 and v2.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def test_a_thread_that_stalls_a_tenant_past_the_next_stop_sends_it_to_no_sleep(k
     assert tenant.slept_ps == (tenant.accesses - 1) // tenant.busy_touches * tenant.idle_ps == 140 * MS
 
 
-# --- kswapd, kmigrated and v0's kpromoted against plain Python ------------------------------------------------------
+# --- kswapd, kmigrated and the kpromoteds against plain Python ------------------------------------------------------
 def at_once(patch: pytest.MonkeyPatch) -> list[KernelThread]:
     """The compiled threads of the runs from now on."""
     found: list[KernelThread] = []
@@ -195,6 +195,15 @@ RUNS |= {
     "v3, 2 MiB": RUNS["v3 shared"] | {"page": "2m", "fold": 128},
     "v0 at 250 Hz, sleep": RUNS["v0 shared"] | {"hz": 250, "busy_s": 0.7, "idle_s": 0.4},
     "v5, two tenants": RUNS["v5 shared"] | {"workload": "mixed", "fold": 256},
+    "v2": {"policy": "klruscand"},
+    "v2 at 250 Hz, two tenants": {
+        "policy": "klruscand",
+        "hz": 250,
+        "workload": "mixed",
+        "daemon_cpus": "shared",
+        "fold": 256,
+    },
+    "v1, uniform": {"policy": "klruscand", "values": {"pghot": "v1"}, "workload": "uniform", "daemon_cpus": "shared"},
     "random": {"policy": "random_promotion"},
     "random, classic": {"policy": "random_promotion", "lru": 0, "daemon_cpus": "shared"},
     "random, classic, stuck": {"policy": "random_promotion", "lru": 0, "watch": stuck},
