@@ -1,7 +1,7 @@
 """Sixty-four page bytes at a time: which of them match, as a word with a bit each, and a change to those of a word.
 
 What a walk does to a page hangs on its bytes alone, so that 64 pages take a few vector operations in place of 64 times
-some hard to predict branches: 5 ns in place of 60 a young page. (LLVM's vectors of 64 bytes; the compiler makes of
+some hard to predict branches: 6 ns in place of 60 a young page. (LLVM's vectors of 64 bytes; the compiler makes of
 them what the CPU has.)
 """
 

@@ -14,6 +14,7 @@ import numpy as np
 from klrubench.engine.bits import ACTIVE, GEN_MASK, NODE_MASK, REFERENCED, TABLE_SHIFT, WORKINGSET
 from klrubench.engine.byte_masks import change_bytes, ones, places_of
 from klrubench.engine.jit import njit_inline
+from klrubench.engine.prefetch import prefetch
 from klrubench.mm.state import (
     LRU_GEN_CORE,
     LRU_GEN_LACKS,
@@ -48,6 +49,16 @@ def folio_nr_pages(mm: Mm, page: int) -> np.int64:
 def folio_lruvec(mm: Mm, page: int) -> Int:
     """Row of `lru` of the folio's (memcg, node)."""
     return mm.vma[vma_of(mm, page), VMA_MEMCG] * len(mm.node) + np.int64(mm.pte[page] & np.uint8(NODE_MASK))
+
+
+@njit_inline
+def prefetch_folio(mm: Mm, page: np.uint64) -> None:
+    """Prefetch what isolating and moving a folio reads; any number may be given."""
+    prefetch(mm.lru_prev, page)
+    prefetch(mm.lru_next, page)
+    prefetch(mm.folio, page)
+    prefetch(mm.pte, page)
+    prefetch(mm.pfn, page)
 
 
 @njit_inline

@@ -23,6 +23,7 @@ from klrubench.engine.array_table import addresses, reader
 from klrubench.engine.bits import GEN_MASK
 from klrubench.engine.jit import njit, njit_inline
 from klrubench.engine.kthread import FLUSHES, JIFFIES, REQUEST, SLEEP, charged, jiffies_at
+from klrubench.engine.prefetch import prefetch
 from klrubench.mm.migrate import is_toptier, promote, slice_ps
 from klrubench.mm.pghot import count_source
 from klrubench.mm.state import (
@@ -46,6 +47,7 @@ GOLDEN_RATIO_64 = 0x61C8864680B583EB
 RECORD_BYTES = 64  # 56 in a kmalloc-64 object
 SLEEP_MS = 1000
 OLD_WINDOWS = 2
+FRAMES_AHEAD = 32  # places of the order, of prefetch distance
 
 # columns of a record (frequency 0: none) and settings
 FREQ, STAMP, COLUMNS = range(3)
@@ -137,8 +139,10 @@ def _sweep(
     p = sweep_at(store)
     mm = mm_at(address)
     visited = folios = moved = refused = spent = np.int64(0)
-    while at < len(p.order) and spent < price[SLICE]:
+    last = len(p.order) - 1
+    while at <= last and spent < price[SLICE]:
         frame = np.int64(p.order[at])
+        prefetch(p.record[p.order[min(at + FRAMES_AHEAD, last)]], np.uint64(FREQ))
         at += 1
         if p.record[frame, FREQ] == 0:
             continue

@@ -28,7 +28,6 @@ from klrubench.engine.bits import (
 from klrubench.engine.byte_masks import change_bytes, ones, places_of
 from klrubench.engine.jit import njit, njit_inline, njit_source
 from klrubench.engine.kthread import PARK, REQUEST, charged
-from klrubench.engine.prefetch import prefetch
 from klrubench.mm.classic_lru import shrink_classic
 from klrubench.mm.demotion import demote, next_demotion_node, set_demotion_targets
 from klrubench.mm.lru import (
@@ -39,6 +38,7 @@ from klrubench.mm.lru import (
     list_head,
     lru_add,
     lru_isolate,
+    prefetch_folio,
     update_generations,
     vma_of,
 )
@@ -179,12 +179,7 @@ def keeps_page(mm: Mm, page: int, young: bool) -> bool:
 def prefetch_victim(mm: Mm, page: int) -> np.int64:
     """Prefetch what is read of the folio behind `page` on its list; returns that folio (or the head of the list)."""
     before = np.int64(mm.lru_prev[page])
-    at = np.uint64(before)
-    prefetch(mm.lru_prev, at)
-    prefetch(mm.lru_next, at)
-    prefetch(mm.folio, at)
-    prefetch(mm.pte, at)
-    prefetch(mm.pfn, at)
+    prefetch_folio(mm, np.uint64(before))
     return before
 
 
