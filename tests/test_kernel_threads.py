@@ -96,7 +96,7 @@ def toy_sets(draw: st.DrawFn) -> tuple[Toy, ...]:
     cpus=st.sampled_from(["spare", "shared"]),
     phases=st.booleans(),
     tap=st.booleans(),
-    marks=st.lists(st.tuples(st.integers(1, 1200), st.integers(0, 6)), max_size=3),
+    marks=st.lists(st.tuples(st.integers(0, 1200), st.integers(0, 6)), max_size=3),
     beats=st.lists(st.tuples(st.integers(1, 30), st.integers(0, 6)), max_size=2),
     chunk=st.sampled_from([7, 4096, 65_536]),
 )

@@ -18,6 +18,7 @@ from klrubench.engine.access import AHEAD, CLOCK, LOG_FULL, N_CATEGORIES, TOUCH,
 from klrubench.engine.latency import QUANTUM_PS
 from klrubench.engine.quantum import NEXT_PS, end_quantum
 from klrubench.errors import ParameterError
+from klrubench.mm.state import MM_RAN
 from klrubench.report.tenants import tenant_columns, tenant_lines
 from klrubench.report.text import table
 from klrubench.simulate import Options, RunResult, feed, simulate
@@ -107,7 +108,7 @@ def test_a_run_is_a_pure_function_of_its_seed() -> None:
 def in_turn(system: System, deadline: int) -> None:
     """The slow twin of the loop over tenants: one quantum a call, each tenant in Python, in the rotated order."""
     e, tenants = system.engine, system.tenants
-    limit = min(deadline, int(system.quantum[NEXT_PS]))
+    limit = min(deadline, system.kernel_threads.first_ps(), int(system.quantum[NEXT_PS]))
     first = int(system.quantum[NEXT_PS]) // QUANTUM_PS % len(tenants)
     for tenant in tenants[first:] + tenants[:first]:
         t, own = tenant.index, slice(tenant.first_page, tenant.first_page + tenant.pages)
@@ -120,6 +121,7 @@ def in_turn(system: System, deadline: int) -> None:
                 e.pte[own], e.pte64[words64], words, count, e.tenants[t], e.counts[t], e.cost[t], limit, e.shape[t, 2],
                 e.op_hist[t], e.fault[0], e.fault[1], tenant.first_page, e.fault_log,
             )  # fmt: skip
+            system.mm.mms[t, MM_RAN:] = 1
             system._pause(tenant)
             if reason == LOG_FULL or served == allowed:
                 break

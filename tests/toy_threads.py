@@ -16,7 +16,6 @@ from klrubench.engine.kthread import FLUSHES, GO_ON, JIFFIES, PARK, PS_PER_MS, P
 from klrubench.mm.state import MM_RAN, NOW_MS
 from klrubench.simulate import Options
 from klrubench.simulate.build import build
-from klrubench.simulate.kernel_threads import TURN_TYPE
 from klrubench.simulate.scheduler import Daemon
 from klrubench.simulate.system import System
 from klrubench.study.plugins import find_policy
@@ -145,6 +144,9 @@ class Stage:
             "slept": [tenant.slept_ps for tenant in system.tenants], "op_hist": system.op_hist.tolist(),
             "now": system.now_ps, "left": self.left,
         }  # fmt: skip
+
+
+TURN_TYPE = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)
 
 
 def row_of(system: System, name: str, turn: Any, phase_ms: float = 0.0, word: np.ndarray | None = None) -> Any:

@@ -29,14 +29,15 @@ FOREVER = 1 << 62
 PS_PER_MS = 1_000_000_000
 PS_PER_S = 1_000_000_000_000
 
-# i64 columns of a thread's row: time and rank of its next turn (FOREVER: parked); addresses of its turn, of its
-# context, and of the word that wakes it (0: none); when its work is done; what it wants after it, and for how many
-# jiffies; TLB flushes and picoseconds since they were last collected
+# i64 columns of a thread's row: time and rank of its next turn (FOREVER: parked); addresses of its turn (0: not
+# compiled yet), of its context, and of the word that wakes it (0: none); when its work is done; what it wants after it,
+# and for how many jiffies; TLB flushes and picoseconds since they were last collected
 AT, RANK, TURN, CONTEXT, WAKE_WORD, RUNNING_UNTIL, REQUEST, JIFFIES, FLUSHES, SPENT, ROW_WORDS = range(11)
 GO_ON, PARK, SLEEP = range(3)
 # i64 words of the run's clock: virtual time; rank of the latest event; ticks a second; whether threads share the
-# tenants' CPUs; threads there are; whether there is something to collect
-NOW_PS, LAST_RANK, HZ, SHARED, N_THREADS, WORKED, CLOCK_WORDS = range(7)
+# tenants' CPUs; threads there are; whether there is something to collect; 1 + the row of a thread whose turn is due and
+# not compiled, and up to which time turns were to be taken then
+NOW_PS, LAST_RANK, HZ, SHARED, N_THREADS, WORKED, UNCOMPILED, DUE_PS, CLOCK_WORDS = range(9)
 # i64 columns of what the clock knows of a tenant: touches of its work, busy threads, end of its sleep; picoseconds that
 # it stood still for TLB flushes and for kernel threads, since they were last collected
 GOAL, BUSY_THREADS, ASLEEP_UNTIL, FLUSH_STALL, THREAD_STALL, BOARD_WORDS = range(6)

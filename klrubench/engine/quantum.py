@@ -13,7 +13,19 @@ from klrubench.engine.access import AHEAD, CLOCK, DEADLINE, LOG_FULL, N_CATEGORI
 from klrubench.engine.access_tlb import run_touches_tlb
 from klrubench.engine.array_table import reader
 from klrubench.engine.jit import njit, njit_inline
-from klrubench.engine.kthread import AT, FOREVER, NOW_PS, PS_PER_MS, RANK, first_thread, step_thread, wake_threads
+from klrubench.engine.kthread import (
+    AT,
+    DUE_PS,
+    FOREVER,
+    NOW_PS,
+    PS_PER_MS,
+    RANK,
+    TURN,
+    UNCOMPILED,
+    first_thread,
+    step_thread,
+    wake_threads,
+)
 from klrubench.engine.latency import QUANTUM_PS, solve_latency
 from klrubench.engine.pointer import array_u32
 
@@ -29,6 +41,7 @@ FINISHED = -1
 # int64 state of a round over the tenants: how many have had their turn; whether the turn now is over;
 # whether Python must look at the end
 HAD_TURN, OVER, LOOK = range(3)
+ROUND_OVER, NO_TURN = -1, -2
 
 
 class Engine(NamedTuple):
@@ -155,11 +168,17 @@ def take_turn(e: Engine, t: int, spans: np.ndarray, limit: int, tlb: bool | None
 
 @njit_inline
 def run_due(e: Engine, clock: int, event_ps: int, event_rank: int) -> None:
-    """Let the compiled threads take the turns that are due at `clock`, up to the next event that Python handles."""
+    """Let the compiled threads take the turns that are due at `clock`, up to the next event that Python handles, or to
+    one that is not compiled yet (UNCOMPILED is set).
+    """
     wake_threads(e.clock, e.kthreads)
     while True:
-        row = e.kthreads[first_thread(e.clock, e.kthreads)]
+        number = first_thread(e.clock, e.kthreads)
+        row = e.kthreads[number]
         if row[AT] > clock or event_ps < row[AT] or (event_ps == row[AT] and event_rank < row[RANK]):
+            return
+        if row[TURN] == 0:
+            e.clock[UNCOMPILED], e.clock[DUE_PS] = number + 1, clock
             return
         e.clock[NOW_PS] = max(e.clock[NOW_PS], row[AT])
         e.now_ms[0] = e.clock[NOW_PS] // PS_PER_MS
@@ -176,8 +195,8 @@ def run_together(address: int, spans: np.ndarray, turns: np.ndarray, deadline: i
         spans: i64 [t, 2], the stream of each tenant. turns: i64 [3], where the round stands.
         tlb: None if no TLB is modelled, else True.
     Returns:
-        The tenant that has run out of words: call again when it has new ones. -1 at the end of a round, when all have
-        reached `deadline` or Python must look.
+        The tenant that has run out of words: call again when it has new ones. ROUND_OVER at the end of a round, when
+        all have reached `deadline` or Python must look. NO_TURN when a thread's turn has to be compiled first.
     """
     e = engine_at(address)
     n = len(spans)
@@ -207,10 +226,12 @@ def run_together(address: int, spans: np.ndarray, turns: np.ndarray, deadline: i
             end_quantum(e, now)
         if turns[LOOK] or now >= deadline:
             turns[LOOK] = 0
-            return np.int64(-1)
+            return np.int64(ROUND_OVER)
         if now >= due:
             e.clock[NOW_PS] = max(e.clock[NOW_PS], min(now, due))
             run_due(e, now, FOREVER, 0)
+            if e.clock[UNCOMPILED]:
+                return np.int64(NO_TURN)
 
 
 @njit
@@ -248,5 +269,5 @@ def run_alone(address: int, words: np.ndarray, n_words: int, deadline: int, tlb:
         if clock >= first:
             e.clock[NOW_PS] = max(e.clock[NOW_PS], min(clock, first))
             run_due(e, clock, FOREVER, 0)
-            if e.tenants[0, CLOCK] >= deadline:
+            if e.clock[UNCOMPILED] or e.tenants[0, CLOCK] >= deadline:
                 return served, DEADLINE

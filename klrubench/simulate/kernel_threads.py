@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,6 @@ from klrubench.engine.kthread import (
     FOREVER,
     MAX_THREADS,
     N_THREADS,
-    PARK,
-    REQUEST,
     ROW_WORDS,
     SPENT,
     THREAD_PS,
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
     from klrubench.simulate.system import System
 
 Turn = Callable[[int, int, int], "Int"]
-TURN_TYPE = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)
 FLUSHES, PREEMPTED = "tlb flushes", "kernel threads"  # what a tenant stands still for
 
 
@@ -45,10 +41,11 @@ class KernelThread:
 
     Attributes:
         row: its row of the table. events: simulated events that it was charged for, in the order of `costs`.
-        keep: what the row and the context point to.
+        turn: what it does, before it is compiled. keep: what the row and the context point to.
     """
 
     name: str
+    turn: Turn
     costs: tuple[str, ...]
     row: np.ndarray
     events: np.ndarray
@@ -63,7 +60,6 @@ class KernelThreads:
         self.rows[:, AT] = FOREVER
         self._words = self.rows.data.cast("B").cast("q")
         self.started: list[KernelThread] = []
-        self.failure: BaseException | None = None  # of a thread's first turn: the loop raises it
 
     def start(
         self, system: System, name: str, turn: Turn, costs: Sequence[str], own: Sequence[np.ndarray]
@@ -77,37 +73,20 @@ class KernelThreads:
             raise RuntimeError(f"more than {MAX_THREADS} compiled kernel threads")
         row, events = self.rows[len(self.started)], np.zeros(len(costs), np.int64)
         arrays = (row, events, np.array([system.machine.costs[cost].ns * 1000 for cost in costs], np.float64), *own)
-        context, first = addresses(list(arrays)), self._first_turn(row, turn)
-        row[[TURN, CONTEXT]] = ctypes.cast(first, ctypes.c_void_p).value, context.ctypes.data
-        self.started.append(KernelThread(name, tuple(costs), row, events, (arrays, context, first)))
+        context = addresses(list(arrays))
+        row[CONTEXT] = context.ctypes.data
+        self.started.append(KernelThread(name, turn, tuple(costs), row, events, (arrays, context)))
         system.clock[N_THREADS] = len(self.started)
         return self.started[-1]
 
-    def _first_turn(self, row: np.ndarray, turn: Turn) -> Any:
-        """A thread's first turn: compile it (most runs never wake kswapd, which takes eight seconds), then take it.
-
-        An exception cannot leave a callback: the thread parks for good, and the loop raises it.
-        """
-
-        def compile_and_take(context: int, unused: int, now_ps: int) -> int:
-            try:
-                compiled = turn_of(turn)
-                row[TURN] = compiled.address
-                return int(compiled.ctypes(context, unused, now_ps))
-            except BaseException as error:
-                self.failure, row[REQUEST], row[WAKE_WORD] = error, PARK, 0
-                return 0
-
-        return TURN_TYPE(compile_and_take)
+    def compile(self, number: int) -> None:
+        """Compile a thread's turn, when it is first due: most runs never wake kswapd, which takes eight seconds."""
+        thread = self.started[number]
+        thread.row[TURN] = turn_of(thread.turn).address
 
     def wake_by(self, thread: KernelThread, word: np.ndarray) -> None:
         """Let a word (i64 [1]) wake a parked thread when it is not 0."""
         thread.row[WAKE_WORD] = word.ctypes.data
-
-    def check(self) -> None:
-        """Raise what went wrong in a thread's first turn."""
-        if self.failure is not None:
-            raise self.failure
 
     def first_ps(self) -> int:
         """Time of the next turn."""

@@ -13,6 +13,7 @@ from klrubench.engine.access import CLOCK, LOG_FULL, TENANT_WORDS, TOUCH
 from klrubench.engine.kthread import (
     ASLEEP_UNTIL,
     CLOCK_WORDS,
+    DUE_PS,
     EACH_NS,
     FOREVER,
     HZ,
@@ -22,11 +23,23 @@ from klrubench.engine.kthread import (
     PS_PER_S,
     SHARED,
     SHOOTDOWN_WORDS,
+    UNCOMPILED,
     WORKED,
     timer_expiry,
 )  # fmt: skip
 from klrubench.engine.latency import solve_latency
-from klrubench.engine.quantum import FINISHED, LOOK, OVER, WORD_AT, WORDS_LEFT, run_alone, run_threads, run_together
+from klrubench.engine.quantum import (
+    FINISHED,
+    LOOK,
+    NO_TURN,
+    OVER,
+    ROUND_OVER,
+    WORD_AT,
+    WORDS_LEFT,
+    run_alone,
+    run_threads,
+    run_together,
+)
 from klrubench.mm.state import NOW_MS
 from klrubench.simulate.kernel_threads import PREEMPTED, KernelThreads
 
@@ -242,9 +255,9 @@ class Scheduler:
 
     def _run_events(self) -> None:
         """Run every thread whose time has come: all tenants have reached it."""
-        events, words, busy = self._events, self._words, self._busy()
+        events, busy = self._events, self._busy()
         clock = min(busy) if busy else int(self.state[:, CLOCK].max())
-        begun = not busy or any(marks and marks[0][0] <= words[touch] for marks, touch in self._marks_at)
+        begun = not busy or self._mark_is_due()
         if begun:
             self._begin(clock)
         if not busy:
@@ -252,8 +265,8 @@ class Scheduler:
         while True:
             at, rank = events[0][:2] if events else (FOREVER, 0)
             run_threads(self.engine_address, clock, at, rank, begun)
+            self._compile_turns(at, rank)
             begun = True
-            self.kernel_threads.check()
             if at > clock:
                 return
             at, _, ticket, thread = heapq.heappop(events)
@@ -263,6 +276,13 @@ class Scheduler:
                 thread()
             elif thread.ticket == ticket:
                 self._step(thread)
+
+    def _compile_turns(self, event_ps: int, rank: int) -> None:
+        """Where a turn that is due is not compiled yet, compile it and take it, and all that were to be taken then."""
+        while number := self._clock[UNCOMPILED]:
+            self.kernel_threads.compile(number - 1)
+            self._clock[UNCOMPILED] = 0
+            run_threads(self.engine_address, self._clock[DUE_PS], event_ps, rank, True)
 
     def _begin(self, clock: int) -> None:
         """Set the time to that of the first event (compiled, but where Python has something to do before it),
@@ -284,6 +304,11 @@ class Scheduler:
 
         self._schedule(again, ms * PS_PER_MS)
 
+    def _mark_is_due(self) -> bool:
+        """Whether something hangs on a touch that has been made."""
+        words = self._words
+        return any(marks and marks[0][0] <= words[touch] for marks, touch in self._marks_at)
+
     def _limit(self, tenant: Tenant) -> int:
         """Touches that the tenant may make before Python must look: a mark, its duty cycle, its end."""
         base, limit = self._goals[tenant.index]
@@ -295,7 +320,7 @@ class Scheduler:
         return limit - done
 
     def _advance(self, deadline: int) -> None:
-        if self.taps:  # they read what was touched before any thread moves pages
+        if self.taps or self._mark_is_due():  # both come before any thread that moves pages
             deadline = min(deadline, self.kernel_threads.first_ps())
         if len(self.tenants) == 1:
             self._advance_alone(self.tenants[0], deadline)
@@ -310,7 +335,7 @@ class Scheduler:
             marked = self._limit(tenant)
             stream, count = tenant.feed.window(words[TOUCH], marked)
             served, reason = run_alone(self.engine_address, stream, count, deadline, self.tlb_rule)
-            self.kernel_threads.check()
+            self._compile_turns(FOREVER, 0)
             if (served and self._pause(tenant)) or reason == LOG_FULL or served == marked:
                 return
 
@@ -328,9 +353,14 @@ class Scheduler:
         """Several tenants, in turns that are taken in the compiled loop; a tenant comes back for words, a mark,
         sleep or its end.
         """
-        while (index := run_together(self.engine_address, self._spans, self._turns, deadline, self.tlb_rule)) >= 0:
-            self._next_span(self.tenants[index])
-        self.kernel_threads.check()
+        while True:
+            index = run_together(self.engine_address, self._spans, self._turns, deadline, self.tlb_rule)
+            if index == ROUND_OVER:
+                return
+            if index == NO_TURN:
+                self._compile_turns(FOREVER, 0)
+            else:
+                self._next_span(self.tenants[index])
 
     def _forget_span(self, tenant: Tenant) -> None:
         """Let the tenant come back for words before it goes on."""

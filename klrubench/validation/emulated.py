@@ -14,13 +14,12 @@ import numpy as np
 
 from klrubench.engine.access import CLOCK, ORIGIN, touch_pmd
 from klrubench.engine.bits import ACCESSED, NODE_MASK
-from klrubench.engine.kthread import CONTEXT, GO_ON, REQUEST, TURN
+from klrubench.engine.kthread import CONTEXT, GO_ON, REQUEST, turn_of
 from klrubench.machine import Machine, load_machine
 from klrubench.mm import Pghot
 from klrubench.mm.state import MM_RAN
 from klrubench.policy import Policy
 from klrubench.simulate.build import build
-from klrubench.simulate.kernel_threads import TURN_TYPE
 from klrubench.simulate.loop import Options
 from klrubench.simulate.system import System
 from klrubench.simulate.truth import mark_windows
@@ -233,7 +232,7 @@ def turns(system: System, name: str) -> Iterator[tuple[int, Counter[str]]]:
     row = thread.row
     while True:
         before, row[REQUEST] = thread.events.copy(), GO_ON
-        spent = TURN_TYPE(int(row[TURN]))(int(row[CONTEXT]), 0, system.now_ps)
+        spent = turn_of(thread.turn).ctypes(int(row[CONTEXT]), 0, system.now_ps)
         done = (thread.events - before) * system.fold
         yield spent, Counter(dict(zip(thread.costs, done.tolist(), strict=True)))
         if row[REQUEST] != GO_ON:
