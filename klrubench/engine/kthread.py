@@ -83,6 +83,15 @@ def charged(events: np.ndarray, price_ps: np.ndarray, name: int, n: int, fold: i
 
 
 @njit_inline
+def charged_moves(
+    events: np.ndarray, price_ps: np.ndarray, small: int, huge: int, folios: int, pages: int, fold: int
+) -> float:
+    """Picoseconds of migrating folios of 4 KiB and 2 MiB, under the names `small` and `huge`; they are counted."""
+    leaves = (pages - folios) // 511
+    return charged(events, price_ps, small, folios - leaves, fold) + charged(events, price_ps, huge, leaves, fold)
+
+
+@njit_inline
 def stall(tenants: np.ndarray, board: np.ndarray, t: int, ps: float, column: int) -> None:
     """Let a tenant stand still."""
     rounded = np.int64(np.rint(ps))

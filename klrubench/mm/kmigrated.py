@@ -16,7 +16,7 @@ import numpy as np
 
 from klrubench.engine.array_table import reader
 from klrubench.engine.jit import njit_inline
-from klrubench.engine.kthread import FLUSHES, JIFFIES, REQUEST, SLEEP, charged, jiffies_at
+from klrubench.engine.kthread import FLUSHES, JIFFIES, REQUEST, SLEEP, charged, charged_moves, jiffies_at
 from klrubench.mm.migrate import slice_ps
 from klrubench.mm.pghot_map import AT_FRAME, AT_SECTION, IN_BATCH, MapPghot, _migrate_ready, map_at
 
@@ -46,9 +46,7 @@ def migrated_slice(t: Any, jiffies: int) -> float:
     steps, taken, folios, pages, flushes = _migrate_ready(
         own[M_STORE], own[M_MM], own[M_NODE], own[M_LAST], t.slice_price, jiffies, t.rules, own[M_FOLD]
     )
-    huge = (pages - folios) // 511
-    moved = charged(events, price, C_PAGE, folios - huge, own[M_FOLD])
-    moved += charged(events, price, C_HUGE, huge, own[M_FOLD])
+    moved = charged_moves(events, price, C_PAGE, C_HUGE, folios, pages, own[M_FOLD])
     looked = charged(events, price, C_POP, taken - folios, own[M_FOLD])
     looked += charged(events, price, C_PFN, steps, own[M_FOLD])
     t.row[FLUSHES] = flushes

@@ -13,7 +13,7 @@ import numpy as np
 
 from klrubench.engine.array_table import reader
 from klrubench.engine.jit import njit_source
-from klrubench.engine.kthread import FLUSHES, JIFFIES, PARK, REQUEST, SLEEP, charged
+from klrubench.engine.kthread import FLUSHES, JIFFIES, PARK, REQUEST, SLEEP, charged, charged_moves
 from klrubench.mm.migrate import FLUSH_FOLIOS
 
 if TYPE_CHECKING:
@@ -50,9 +50,7 @@ def charged_round(t: Any, budget: int, popped: int, folios: int, pages: int) -> 
     own, events, price = t.own, t.events, t.price_ps
     own[P_WAKES] += 1
     own[P_FULL] += popped == budget
-    huge = (pages - folios) // 511
-    moved = charged(events, price, C_PAGE, folios - huge, own[P_FOLD])
-    moved += charged(events, price, C_HUGE, huge, own[P_FOLD])
+    moved = charged_moves(events, price, C_PAGE, C_HUGE, folios, pages, own[P_FOLD])
     t.row[FLUSHES] = (folios * own[P_FOLD] + FLUSH_FOLIOS - 1) // FLUSH_FOLIOS
     return np.int64(np.rint(moved + charged(events, price, C_POP, popped - folios, own[P_FOLD])))
 

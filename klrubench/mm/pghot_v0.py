@@ -22,7 +22,7 @@ import numpy as np
 from klrubench.engine.array_table import addresses, reader
 from klrubench.engine.bits import GEN_MASK
 from klrubench.engine.jit import njit, njit_inline
-from klrubench.engine.kthread import FLUSHES, JIFFIES, REQUEST, SLEEP, charged, jiffies_at
+from klrubench.engine.kthread import FLUSHES, JIFFIES, REQUEST, SLEEP, charged, charged_moves, jiffies_at
 from klrubench.engine.prefetch import prefetch
 from klrubench.mm.migrate import is_toptier, promote, slice_ps
 from klrubench.mm.pghot import count_source
@@ -192,9 +192,7 @@ def swept_slice(t: Any, jiffies: int) -> float:
     own, events, price, fold = t.own, t.events, t.price_ps, t.own[S_FOLD]
     at, visited, folios, pages, refused = _sweep(own[S_STORE], own[S_MM], own[S_AT], t.slice_price, jiffies, fold)
     own[S_AT] = at
-    huge = (pages - folios) // 511
-    moved = charged(events, price, C_PAGE, folios - huge, fold)
-    moved += charged(events, price, C_HUGE, huge, fold)
+    moved = charged_moves(events, price, C_PAGE, C_HUGE, folios, pages, fold)
     looked = charged(events, price, C_SEEN, visited, fold)
     looked += charged(events, price, C_POP, refused, fold)
     t.row[FLUSHES] = folios * fold

@@ -27,7 +27,7 @@ from klrubench.engine.bits import (
 )
 from klrubench.engine.byte_masks import change_bytes, ones, places_of
 from klrubench.engine.jit import njit, njit_inline, njit_source
-from klrubench.engine.kthread import PARK, REQUEST, charged
+from klrubench.engine.kthread import PARK, REQUEST, charged, charged_moves
 from klrubench.mm.classic_lru import shrink_classic
 from klrubench.mm.demotion import demote, next_demotion_node, set_demotion_targets
 from klrubench.mm.lru import (
@@ -367,10 +367,7 @@ def charged_slice(mm: Mm, t: Any) -> float:
     spent += charged(events, price, C_YOUNG, stat[PGAGING_YOUNG] - before[4], fold)
     spent += charged(events, price, C_CARRY, stat[PGCARRIED] - before[5], fold)
     spent += charged(events, price, C_SCAN, stat[PGSCAN_KSWAPD] - before[6] + stat[PGREFILL] - before[2], fold)
-    huge = (pages - folios) // 511
-    moved = charged(events, price, C_PAGE, folios - huge, fold)
-    moved += charged(events, price, C_HUGE, huge, fold)
-    return spent + moved
+    return spent + charged_moves(events, price, C_PAGE, C_HUGE, folios, pages, fold)
 
 
 @njit_source
