@@ -11,7 +11,7 @@ import pytest
 from klrubench.study.executors import cold
 
 SCRIPT = """
-from klrubench.engine.kthread import turn_of
+from klrubench.engine.kthread import _compiled
 from klrubench.engine.quantum import run_alone
 from klrubench.machine import load_machine
 from klrubench.mm.numa_scan import _task_numa_work
@@ -23,7 +23,7 @@ compile_share(4), compile_share(7)
 
 def compiled():
     kernels = {"run_alone": run_alone, "scan": _task_numa_work}
-    return {name: len(kernel.signatures) for name, kernel in kernels.items()} | {"turns": turn_of.cache_info().misses}
+    return {name: len(kernel.signatures) for name, kernel in kernels.items()} | {"turns": _compiled.cache_info().misses}
 
 shared = compiled()
 for policy in ("klruscand", "random_promotion", "numa_balancing"):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any
 
@@ -18,7 +19,17 @@ from slow_kthreads import Twins
 from small_runs import machine
 from toy_threads import WORKLOADS, Piece, Stage, Toy, expiry, run_events, system_of, turns_alone
 
-from klrubench.engine.kthread import GO_ON, MAX_THREADS, PARK, PS_PER_S, SLEEP, jiffies_at, tick_ps, timer_expiry
+from klrubench.engine.kthread import (
+    GO_ON,
+    MAX_THREADS,
+    PARK,
+    PS_PER_S,
+    SLEEP,
+    jiffies_at,
+    tick_ps,
+    timer_expiry,
+    turn_of,
+)
 from klrubench.mm.state import DEMOTION_TARGET, KSWAPD_FAILURES
 from klrubench.simulate import Options, kernel_threads, simulate
 from klrubench.simulate.kernel_threads import KernelThread, KernelThreads
@@ -339,6 +350,17 @@ def test_a_full_table_says_so() -> None:
     assert "one more" not in system.cpu_ps
     system.run()
     assert all(system.cpu_ps[f"thread {k}"] == PS_PER_S for k in range(room))
+
+
+def test_a_turn_is_compiled_once_for_all_threads_of_a_process() -> None:
+    """Two at once would be two pieces of code, of which only one is kept."""
+
+    def turn(context: int, unused: int, now_ps: int) -> int:
+        return now_ps + 1
+
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(turn_of, [turn] * 8))
+    assert len({id(each) for each in made}) == 1 and made[0].ctypes(0, 0, 6) == 7
 
 
 @pytest.mark.parametrize("workload", ["one", "two"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,10 +46,21 @@ GOAL, BUSY_THREADS, ASLEEP_UNTIL, FLUSH_STALL, THREAD_STALL, BOARD_WORDS = range
 EACH_NS, THREAD_PS, SHOOTDOWN_WORDS = range(3)
 
 
+_COMPILING = Lock()
+
+
 @cache
-def turn_of(function: Callable[[int, int, int], Int]) -> Any:
-    """The compiled turn (its `address` is what a row holds), made when a thread that takes it is first started."""
+def _compiled(function: Callable[[int, int, int], Int]) -> Any:
     return cfunc(SIGNATURE)(function)
+
+
+def turn_of(function: Callable[[int, int, int], Int]) -> Any:
+    """The compiled turn (its `address` is what a row holds), made when it is first due and kept.
+
+    One for all runs of a process: of two that its threads made at once the one not kept would take its code with it.
+    """
+    with _COMPILING:
+        return _compiled(function)
 
 
 @njit_inline
