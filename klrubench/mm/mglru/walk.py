@@ -3,8 +3,9 @@
 Sources: walk_mm, walk_pud_range, walk_pmd_range, walk_pmd_range_locked, walk_pte_range, suitable_to_scan (mm/vmscan.c);
 "mm: mglru: generalize page table walk", 20250910235121.2544928-2-kinseyho@google.com.
 Cost follows the slots visited: 512 for each table whose PMD is young, however few of its pages are.
-Not modelled here: memory-notifier users, VMAs that the walk must skip (all VMAs here are anonymous or plain file), the
-try-lock of the PMD table (that of PTE tables is).
+Not modelled here: folios of more than 4 KiB that are mapped by PTEs (one report for each young PTE), memory-notifier
+users, VMAs that the walk must skip (all VMAs here are anonymous or plain file), the try-lock of the PMD table (that of
+PTE tables is).
 """
 
 from __future__ import annotations
