@@ -1,8 +1,9 @@
 """Workers elsewhere: those of a dask scheduler, and dask workers in Slurm jobs.
 
 A task is a share of a group of runs, which its worker computes one after another with the stream in memory. dask gives
-the tasks of a worker that dies to another one, and gives up those that have taken several workers with them; their runs
-are then tried one by one, so that only the one that kills is lost.
+the tasks of a worker that dies to another one, and gives up those that were with several workers when they died; their
+runs are then tasks of their own, and what is given up again is tried with nothing beside it, so that only the run that
+kills is lost.
 """
 
 from __future__ import annotations
@@ -132,9 +133,11 @@ def work_in_turn(task: Task, specs: list[RunSpec]) -> list[Answer]:
 
 def _compute(client: Any, slots: int, groups: Groups, task: Task, keep: Keep) -> None:
     executor = client.get_executor(pure=False, retries=RETRIES)
-    alone = _round(executor, shares(groups, slots), task, keep)
-    for spec, why in _round(executor, [[spec] for spec, _ in alone], task, keep):
-        keep(spec, Answer(None, message=why))
+    lost = _round(executor, shares(groups, slots), task, keep)
+    suspects = _round(executor, [[spec] for spec, _ in lost], task, keep)
+    for suspect, _ in suspects:  # with nothing beside it: dask also blames what waits at a worker that dies
+        for spec, why in _round(executor, [[suspect]], task, keep):
+            keep(spec, Answer(None, message=why))
 
 
 def _round(executor: Executor, tasks: Groups, task: Task, keep: Keep) -> list[tuple[RunSpec, str]]:
