@@ -98,14 +98,19 @@ def toy_sets(draw: st.DrawFn) -> tuple[Toy, ...]:
 
 
 # --- turns: rows against generators and against the rules -----------------------------------------------------------
+MACHINES: dict[str, Any] = {
+    "toys": toy_sets(),
+    "kinds": st.lists(st.sampled_from([ROWS, GENERATORS]), min_size=7, max_size=7),
+    "workload": st.sampled_from(list(WORKLOADS)),
+    "hz": st.sampled_from([100, 250, 1000]),
+    "phases": st.booleans(),
+}
+
+
 @settings(deadline=None, max_examples=80, phases=PHASES)
 @given(
-    toys=toy_sets(),
-    kinds=st.lists(st.sampled_from([ROWS, GENERATORS]), min_size=7, max_size=7),
-    workload=st.sampled_from(list(WORKLOADS)),
-    hz=st.sampled_from([100, 250, 1000]),
+    **MACHINES,
     cpus=st.sampled_from(["spare", "shared"]),
-    phases=st.booleans(),
     tap=st.booleans(),
     marks=st.lists(st.tuples(st.integers(0, 1200), st.integers(0, 6)), max_size=3),
     beats=st.lists(st.tuples(st.integers(1, 30), st.integers(0, 6)), max_size=2),
@@ -129,13 +134,7 @@ def test_rows_generators_and_any_mix_of_them_take_the_same_turns(
 
 
 @settings(deadline=None, max_examples=80, phases=PHASES)
-@given(
-    toys=toy_sets(),
-    kinds=st.lists(st.sampled_from([ROWS, GENERATORS]), min_size=7, max_size=7),
-    workload=st.sampled_from(list(WORKLOADS)),
-    hz=st.sampled_from([100, 250, 1000]),
-    phases=st.booleans(),
-)
+@given(**MACHINES)
 def test_turns_are_those_of_a_heap_and_the_timer_wheel(
     toys: tuple[Toy, ...], kinds: list[str], workload: str, hz: int, phases: bool
 ) -> None:

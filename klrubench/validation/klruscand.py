@@ -362,8 +362,8 @@ def pops_by_the_rules(loads_per_s: int) -> float:
     "klru_full_nb0",
     GROUP,
     inferred="the loads a second of the program beside the one that fills the node (pops grow with them) are not "
-    f"recorded and were read off the pops: {POPPED_AT}, two fifths of what hotset makes alone on the CPU. The other "
-    "three numbers owe nothing to it, nor does the law that the pops follow, which is checked at both loads",
+    f"recorded and were read off the pops: {POPPED_AT}, two fifths of what hotset makes alone on the CPU: that "
+    "number tests nothing. The other three owe nothing to it, nor does the law of the pops, which is checked at both",
 )
 def klru_full_nb0() -> Finding:
     """Fast node full, numa_balancing=0, 40 s: hardly a promotion, no kswapd, refusals in no kpromoted counter."""
