@@ -230,6 +230,20 @@ def test_describe_a_policy_a_workload_and_a_machine(capsys: pytest.CaptureFixtur
         assert json.loads(capsys.readouterr().out)["name"] == name
 
 
+def test_describe_takes_values_and_refuses_bad_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a preset brings is said; a value that compare would refuse is refused here, with the same words."""
+    for name in ("klruscand:preset=pghot-v3", "policy:klruscand:preset=pghot-v3"):
+        assert cli.run(["describe", name, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["set"]
+        assert found["preset"] == found["pghot"].replace("v3", "pghot-v3") and found["interval_ms"] == 500
+    assert cli.run(["describe", "klruscand:preset=pghot-v3"]) == 0
+    assert "interval_ms=500" in capsys.readouterr().out
+    for name, word in (("klruscand:preset=v9", "v9"), ("kv:rate=-4", "rate"), ("kv:nope=1", "nope")):
+        assert cli.run(["describe", name]) == 2
+        said = capsys.readouterr()
+        assert word in said.err and len(said.err.splitlines()) == 1 and not said.out
+
+
 def test_describe_asks_which_if_a_name_means_two_things(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

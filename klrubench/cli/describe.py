@@ -11,16 +11,20 @@ from klrubench.cli.options import Json
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="policy:NAME, workload:NAME or machine:NAME says which.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME[:k=v,...]", help="policy:NAME, workload:NAME or machine:NAME says which.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Describe a policy, workload or machine.
 
     Origin, parameters, what it sees and what it is blind to; of a machine every number with its source.
+    With values, what differs from the defaults then.
 
     \b
     Examples:
       klrubench describe klruscand
+      klrubench describe klruscand:preset=pghot-v3
       klrubench describe machine:cxl-asic
       klrubench describe kv --json
     """
@@ -55,7 +59,7 @@ def _find(name: str) -> tuple[str, str]:
     if not found:
         everything = {one for names in known.values() for one in names}
         raise UnknownNameError("policy, workload or machine", name, everything, "klrubench list")
-    return found[0], name.partition(":")[0]
+    return found[0], name
 
 
 def _names(kind: str) -> Callable[[], list[str]]:
@@ -88,14 +92,16 @@ def _machine(name: str) -> tuple[dict[str, Any], str]:
     return machine.to_dict(), "\n".join(machine.describe_lines())
 
 
-def _component(kind: str, name: str, width: int) -> tuple[dict[str, Any], str]:
+def _component(kind: str, text: str, width: int) -> tuple[dict[str, Any], str]:
+    from klrubench.params import parse_spec
     from klrubench.report.describe import component_info, component_text
     from klrubench.study.plugins import find_policy, find_workload
     from klrubench.workload import Workload
 
-    info = (
-        component_info(find_policy(name))
-        if kind == "policy"
-        else component_info(find_workload(name), Workload.parameters)
-    )
+    name, values = parse_spec(text)
+    component = find_policy(name) if kind == "policy" else find_workload(name)
+    info = component_info(component, None if kind == "policy" else Workload.parameters)
+    if values:
+        made, declared = component(**values), component.parameters
+        info["set"] = {key: value for key, value in made.values.items() if value != declared[key].default}
     return info, component_text(info, width)

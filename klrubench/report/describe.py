@@ -74,6 +74,7 @@ def component_text(info: Mapping[str, Any], width: int = WIDTH) -> str:
     lines = _fact(str(info["name"]), str(info["summary"]) or "(no description)", width)
     lines += _fact("", str(info.get("text", "")), width) if info.get("text") else []
     lines += _fact("kind", _kind(info), width)
+    lines += _fact("set", _settings(info["set"]), width) if info.get("set") else []
     for name in ("source", "status", "chain"):
         lines += _fact(name, str(info[name]), width) if info.get(name) else []
     lines += _fact("sysctls", _settings(info["sysctls"]), width) if info.get("sysctls") else []
@@ -106,7 +107,7 @@ def _fact(label: str, text: str, width: int) -> list[str]:
 
 
 def _settings(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in values.items())
+    return ", ".join(f"{name}={_value(value)}" for name, value in values.items())
 
 
 def _value(value: Any) -> str:
