@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 __all__ = ["Layout", "Stream", "Vma", "Workload", "param"]
 
 PAGES_PER_GIB = 1 << 18
+# sizes of anonymous folios (/sys/kernel/mm/transparent_hugepage/hugepages-*kB; there is none of order 1)
+PAGE_ORDERS = {
+    "4k": 0, "16k": 2, "32k": 3, "64k": 4, "128k": 5, "256k": 6, "512k": 7, "1m": 8, "2m": 9,
+}  # fmt: skip
 
 
 class Stream(Protocol):
@@ -92,7 +96,7 @@ class Workload(Parameterised):
     placement: str = param(
         "first_touch", choices=("first_touch", "lower", "hot_on_lower", "random"), help="where pages are at the start"
     )
-    page: str = param("4k", choices=("4k", "2m"), help="leaf size of the mapping")
+    page: str = param("4k", choices=tuple(PAGE_ORDERS), help="folios of its memory; 16k to 1m (mTHP): mapped by PTEs")
     open_loop: bool = param(False, help="touches arrive at `rate` whatever the memory does")
     busy_s: float = param(0.0, low=0, high=3600, help="duty cycle: seconds of work, then idle_s of sleep; 0: always")
     idle_s: float = param(0.0, low=0, high=3600, help="duty cycle: seconds asleep")
@@ -119,6 +123,10 @@ class Workload(Parameterised):
     def full_pages(self) -> int:
         """4 KiB pages of the full-size footprint."""
         return max(512, round(self.footprint_gib * PAGES_PER_GIB))
+
+    def order(self) -> int:
+        """log2 of the 4 KiB pages of its folios."""
+        return PAGE_ORDERS[self.page]
 
     def content(self) -> Any:
         """Bytes-like or text that identifies outside input (a trace's digest); part of the run's identity."""

@@ -22,9 +22,10 @@ class RandomPromotion(Policy):
         system.daemon("random_promotion", self.promote, phase_ms=self.interval_ms)
 
     def promote(self, system: System) -> Steps:
-        rng, carry = system.rng("random_promotion"), 0
+        rng, carry, owed = system.rng("random_promotion"), 0, 0
         while True:
             yield system.sleep_ms(self.interval_ms)
             n, carry = system.budget(int(self.rate_mib_s * 256 * self.interval_ms / 1000), carry, "pages a batch")
-            promote_pages(system, system.random_lower_pages(rng, n), system.default_target)
+            folios, owed = system.random_lower_folios(rng, n + owed)
+            promote_pages(system, folios, system.default_target)
             yield

@@ -427,7 +427,7 @@ def test_migration_flushes_what_its_batch_flushes(shoot_all: bool, trap: bool, m
     use(mm, 0, range(24))
     before, moved = int(tlb[0, MISSES]), 900 if trap else 3
     mm.pte[900] |= np.uint8(TRAP)
-    assert move_many(mm, np.array([moved]), 0, 1, True) == 1
+    assert move_many(mm, np.array([moved]), 0, 1, True) == (1, 1)
     assert tlb[0, PENDING] == (shoot_all and not trap)
     use(mm, 0, range(24))
     assert tlb[0, MISSES] - before == misses

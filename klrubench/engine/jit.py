@@ -51,6 +51,8 @@ import numba  # noqa: E402  (the cache directory is read when numba is imported)
 import numba.extending  # noqa: E402
 from numba.core.registry import CPUDispatcher  # noqa: E402
 
+numba.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]  # others may have imported numba before
+
 # Each function's wrapper for callers in C takes a tenth of the time of compiling, and nobody calls it.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 

@@ -98,9 +98,13 @@ def charged(events: np.ndarray, price_ps: np.ndarray, name: int, n: int, fold: i
 def charged_moves(
     events: np.ndarray, price_ps: np.ndarray, small: int, huge: int, folios: int, pages: int, fold: int
 ) -> float:
-    """Picoseconds of migrating folios of 4 KiB and 2 MiB, under the names `small` and `huge`; they are counted."""
-    leaves = (pages - folios) // 511
-    return charged(events, price_ps, small, folios - leaves, fold) + charged(events, price_ps, huge, leaves, fold)
+    """Picoseconds of migrating folios of 4 KiB and 2 MiB, under the names `small` and `huge`; they are counted.
+
+    Folios between them lie on the line between the two: as many of 2 MiB as they have pages for, and the rest by page.
+    """
+    leaves, rest = (pages - folios) // 511, (pages - folios) % 511
+    spent = charged(events, price_ps, small, folios - leaves, fold) + charged(events, price_ps, huge, leaves, fold)
+    return spent + (price_ps[huge] - price_ps[small]) * (rest * fold) / 511
 
 
 @njit_inline

@@ -21,6 +21,7 @@ import numpy as np
 
 from klrubench.engine.bits import CACHED_BIT, GEN_MASK, ID_MASK, NODE_MASK, TABLE_SHIFT
 from klrubench.engine.jit import njit, njit_inline
+from klrubench.mm.folio import page_folio
 from klrubench.mm.migrate import promote_pages
 from klrubench.mm.state import FIRST_FRAME, FIRST_HUGE
 from klrubench.mm.table import mm_at
@@ -160,7 +161,7 @@ def _pages_of(address: int, d: np.ndarray, units: np.ndarray, out: np.ndarray) -
             page = np.int64(mm.frame_page[frame])
             if (
                 page >= 0
-                and mm.folio[page] & np.uint8(GEN_MASK)
+                and mm.folio[page_folio(mm, page)] & np.uint8(GEN_MASK)
                 and np.int64(mm.pte[page] & np.uint8(NODE_MASK)) == d[NODE]
             ):
                 out[n] = page

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from klrubench.engine.bits import ACCESSED, ACTIVE, IDLE, REFERENCED, WORKINGSET, YOUNG
+from klrubench.engine.bits import ACTIVE, IDLE, REFERENCED, WORKINGSET, YOUNG
 from klrubench.engine.jit import njit_inline
 from klrubench.mm.demotion import demote, next_demotion_node
-from klrubench.mm.lru import ACTIVE_LIST, INACTIVE_LIST, folio_nr_pages, list_head, lru_add, lru_isolate
+from klrubench.mm.folio import folio_nr_pages, test_and_clear_young
+from klrubench.mm.lru import ACTIVE_LIST, INACTIVE_LIST, list_head, lru_add, lru_isolate
 from klrubench.mm.state import DEMOTE_FAIL, NR_PAGES, PAGES_EACH, PGREFILL
 
 if TYPE_CHECKING:
@@ -45,15 +46,16 @@ def inactive_is_low(mm: Mm, lruvec: int, file: int) -> bool:
 
 
 @njit_inline
-def rmap_referenced(mm: Mm, page: int) -> bool:
-    """folio_referenced: test and clear the accessed bit, and what idle page tracking has saved of it;
-    no look-around.
+def rmap_referenced(mm: Mm, page: int) -> Int:
+    """folio_referenced: test and clear the accessed bits, and what idle page tracking has saved of them; returns how
+    many PTEs were young, PG_young as one. No look-around.
     """
-    young = mm.pte[page] & np.uint8(ACCESSED) or mm.folio[page] & np.uint8(YOUNG)
+    young = test_and_clear_young(mm, page)
+    if mm.folio[page] & np.uint8(YOUNG):
+        young = max(young, np.int64(1))
     if young:
-        mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
         mm.folio[page] &= np.uint8(0xFF ^ (YOUNG | IDLE))
-    return bool(young)
+    return young
 
 
 @njit_inline
@@ -77,14 +79,14 @@ def shrink_active_list(mm: Mm, lruvec: int, file: int, pages: int) -> Int:
 def keeps_classic(mm: Mm, page: int) -> bool:
     """folio_check_references of an inactive folio: True if it stays.
 
-    Young once: keep and mark; marked before: activate.
+    Young once: keep and mark; marked before, or two young PTEs: activate.
     """
     young, flags = rmap_referenced(mm, page), mm.folio[page]
     mm.folio[page] &= np.uint8(0xFF ^ REFERENCED)
     if not young:
         return False
     mm.folio[page] |= np.uint8(REFERENCED)
-    if flags & np.uint8(REFERENCED):
+    if flags & np.uint8(REFERENCED) or young > 1:
         mm.folio[page] |= np.uint8(ACTIVE)
     return True
 

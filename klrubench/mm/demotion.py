@@ -14,7 +14,8 @@ import numpy as np
 
 from klrubench.engine.jit import njit_inline
 from klrubench.engine.random import GOLDEN, below, mix64
-from klrubench.mm.lru import folio_nr_pages, lru_add
+from klrubench.mm.folio import folio_nr_pages
+from klrubench.mm.lru import lru_add
 from klrubench.mm.migrate import demote_isolated
 from klrubench.mm.state import (
     DEMOTION_ALLOWED,

@@ -20,9 +20,10 @@ import numpy as np
 
 from klrubench.engine.bits import ACCESSED, GEN_MASK, IDLE, NODE_MASK, REFERENCED, TABLE_SHIFT, YOUNG
 from klrubench.engine.jit import njit, njit_inline
+from klrubench.mm.folio import page_folio
 from klrubench.mm.lru import ACTIVE_LIST, folio_lruvec, is_classic
 from klrubench.mm.migrate import is_toptier, promote
-from klrubench.mm.state import MAX_NR_GENS, MAX_SEQ, TIER, VMA_END, VMA_MEMCG, VMA_ORDER, VMA_START
+from klrubench.mm.state import MAX_NR_GENS, MAX_SEQ, TIER, VMA_END, VMA_LEAF_ORDER, VMA_MEMCG, VMA_START
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
@@ -64,9 +65,10 @@ def _scan_ptes(
         while page < row[VMA_END]:
             if budget <= 0:
                 return page, visited, listed
-            budget -= np.int64(1) << row[VMA_ORDER]
+            budget -= np.int64(1) << row[VMA_LEAF_ORDER]
             visited += 1
-            state, flags = mm.pte[page], mm.folio[page]
+            folio = page_folio(mm, page)
+            state, flags = mm.pte[page], mm.folio[folio]
             node = np.int64(state & np.uint8(NODE_MASK))
             accessed = (state & np.uint8(ACCESSED)) != 0
             if accessed:
@@ -75,7 +77,7 @@ def _scan_ptes(
             nodes[node, 0] += 1
             if posted:
                 accessed = accessed or (flags & np.uint8(YOUNG | REFERENCED)) != 0 or (flags & np.uint8(IDLE)) == 0
-            mm.folio[page] = flags | np.uint8(IDLE)
+            mm.folio[folio] = flags | np.uint8(IDLE)
             seen = min(sighted[page] + 1, 255) if accessed else 0
             sighted[page] = seen
             if accessed:
@@ -113,7 +115,7 @@ def scan_ptes(
 @njit_inline
 def is_hot(mm: Mm, page: int) -> bool:
     """is_hot_page: on one of the two youngest generations (classic: on the active list)."""
-    generation = np.int64(mm.folio[page] & np.uint8(GEN_MASK)) - 1
+    generation = np.int64(mm.folio[page_folio(mm, page)] & np.uint8(GEN_MASK)) - 1
     if generation < 0 or is_classic(mm):
         return generation == ACTIVE_LIST
     top = mm.lru[folio_lruvec(mm, page), MAX_SEQ]

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from klrubench.engine.bits import ACTIVE, GEN_MASK, NODE_MASK, REFERENCED, TABLE_SHIFT, WORKINGSET
-from klrubench.engine.byte_masks import change_bytes, ones, places_of
+from klrubench.engine.bits import ACTIVE, GEN_MASK, NODE_MASK, REFERENCED, WORKINGSET
+from klrubench.engine.byte_masks import change_bytes, lowest, ones, places_of
 from klrubench.engine.jit import njit_inline
 from klrubench.engine.prefetch import prefetch
+from klrubench.mm.folio import folio_nr_pages, folio_ptes, vma_of
 from klrubench.mm.state import (
+    LARGE_FOLIOS,
     LRU_GEN_CORE,
     LRU_GEN_LACKS,
     MAX_NR_GENS,
@@ -25,24 +27,11 @@ from klrubench.mm.state import (
     TWO_STEP,
     VMA_FILE,
     VMA_MEMCG,
-    VMA_ORDER,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from klrubench.engine.kinds import Int
     from klrubench.mm.state import Mm
-
-
-@njit_inline
-def vma_of(mm: Mm, page: int) -> np.int64:
-    """Index of the VMA that holds a page."""
-    return np.int64(mm.block_vma[page >> TABLE_SHIFT])
-
-
-@njit_inline
-def folio_nr_pages(mm: Mm, page: int) -> np.int64:
-    """4 KiB pages of the folio behind a leaf: 1 or 512."""
-    return np.int64(1) << mm.vma[vma_of(mm, page), VMA_ORDER]
 
 
 @njit_inline
@@ -171,10 +160,13 @@ def folio_update_gen(mm: Mm, page: int, lruvec: int) -> int:
     """What a page-table access does to the generation; returns pages whose generation changed.
 
     Up to 6.13 the first observation moves the folio to max_seq. From 6.14 the first only sets PG_referenced, the second
-    sets PG_workingset and moves it.
+    sets PG_workingset and moves it. A folio that reclaim has isolated (its own other PTEs are met by look-around) is
+    marked for the reference check to come.
     """
     flags = mm.folio[page]
     if not flags & np.uint8(GEN_MASK):
+        if not mm.setting[TWO_STEP] or not flags & np.uint8(REFERENCED | WORKINGSET):
+            mm.folio[page] = flags | np.uint8(REFERENCED)
         return 0
     if mm.setting[TWO_STEP]:
         if not flags & np.uint8(REFERENCED | WORKINGSET):
@@ -212,3 +204,32 @@ def update_generations(mm: Mm, first: np.uint64, places: np.uint64, lruvec: int,
     row[NR_PAGES + generation * 2 + file] += changed
     change_bytes(folio, first, places, np.uint8(0xFF ^ (flags | GEN_MASK)), fresh)
     return changed
+
+
+@njit_inline
+def update_folios(mm: Mm, first: np.uint64, places: np.uint64, lruvec: int, last: int) -> tuple[Int, Int]:
+    """`folio_update_gen` of the folios that the PTEs `first` + each set bit belong to, once for a run of PTEs of one
+    folio (the walk's `last`); returns (folios that changed, the last one met). `last`: the one met before, or -1.
+    """
+    changed, ptes = np.int64(0), folio_ptes(mm, np.int64(first))
+    while places:
+        head = np.int64(first + lowest(places)) & -ptes
+        places &= places - np.uint64(1)
+        if head != last:
+            changed += folio_update_gen(mm, head, lruvec)
+            last = head
+    return changed, np.int64(last)
+
+
+@njit_inline
+def places_on_lru(mm: Mm, first: np.uint64, places: np.uint64) -> np.uint64:
+    """Those of the PTEs `first` + each set bit whose folio is on a list; all of one VMA."""
+    if not mm.setting[LARGE_FOLIOS]:
+        return places & ~places_of(mm.folio, first, np.uint8(GEN_MASK), np.uint8(0))
+    listed, ptes, left = np.uint64(0), folio_ptes(mm, np.int64(first)), places
+    while left:
+        place = lowest(left)
+        left &= left - np.uint64(1)
+        if mm.folio[np.int64(first + place) & -ptes] & np.uint8(GEN_MASK):
+            listed |= np.uint64(1) << place
+    return listed

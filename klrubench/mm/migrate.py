@@ -1,7 +1,8 @@
 """Frames and migration: allocation, the copy, and the gate that every promotion passes.
 
 Sources: migrate_misplaced_folio_prepare and migrate_balanced_pgdat (mm/migrate.c, 6.12).
-Not modelled: fragmentation (a 2 MiB folio needs 512 free pages of the node, not contiguous ones), failure of locks.
+Not modelled: fragmentation (a folio needs as many free pages of the node as it has, not contiguous ones; its frames lie
+side by side as long as all folios of the machine have one size), failure of locks.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import numpy as np
 
 from klrubench.engine.bits import NODE_MASK, TRAP
 from klrubench.engine.jit import njit, njit_inline
-from klrubench.mm.lru import folio_nr_pages, lru_add, lru_isolate
+from klrubench.mm.folio import folio_nr_pages, folio_ptes, heads, leaf_pages, page_folio
+from klrubench.mm.lru import lru_add, lru_isolate
 from klrubench.mm.state import (
     AGAIN_MS,
     DEMOTE_FOLIOS,
@@ -22,6 +24,7 @@ from klrubench.mm.state import (
     FREE,
     HUGE_TOP,
     KSWAPD_WAKE,
+    LARGE_FOLIOS,
     NOW_MS,
     PGDEMOTE_KSWAPD,
     PGMIGRATE_FAIL,
@@ -33,8 +36,12 @@ from klrubench.mm.state import (
     PROMOTED_BEST,
     PROMOTED_JUDGED,
     STACK_TOP,
+    TAIL_FRAMES,
     TIER,
+    VMA_END,
+    VMA_LEAF_ORDER,
     VMA_ORDER,
+    VMA_START,
     WAKE_ON_REFUSE,
     WINDOW,
     WMARK_HIGH,
@@ -73,6 +80,50 @@ def free_frame(mm: Mm, node: int, frame: int, pages: int) -> None:
 
 
 @njit_inline
+def set_frame(mm: Mm, page: int, frame: int) -> None:
+    """Let a leaf map a frame."""
+    mm.pfn[page] = frame
+    mm.frame_page[frame] = page
+
+
+@njit_inline
+def map_frame(mm: Mm, page: int, target: int, pages: int) -> None:
+    """Let a leaf of so many pages map a free frame of another node."""
+    set_frame(mm, page, alloc_frame(mm, target, pages))
+    if not mm.pte[page] & np.uint8(TRAP):
+        shoot_down(mm, page)
+    state = mm.pte[page] & np.uint8(0xFF ^ (NODE_MASK | TRAP))  # the new PTE is not PROT_NONE
+    mm.pte[page] = state | np.uint8(target)
+
+
+@njit
+def move_ptes(mm: Mm, head: int, source: int, target: int) -> None:
+    """Move the frames of a folio that several PTEs may map."""
+    ptes, leaf = folio_ptes(mm, head), leaf_pages(mm, head)
+    for page in range(head + ptes - 1, head - 1, -1):  # so that the first is the next one handed out
+        free_frame(mm, source, np.int64(mm.pfn[page]), leaf)
+    for page in range(head, head + ptes):
+        map_frame(mm, page, target, leaf)
+    mm.node[source, TAIL_FRAMES] -= ptes - 1
+    mm.node[target, TAIL_FRAMES] += ptes - 1
+
+
+@njit
+def best_pages(mm: Mm, head: int, window: int) -> Int:
+    """Pages of a folio that are among the best for the top tier in a window."""
+    found = np.int64(0)
+    for page in range(head, head + folio_ptes(mm, head)):
+        found += np.int64((mm.best[page] >> np.uint32(window)) & np.uint32(1))
+    return found * leaf_pages(mm, head)
+
+
+@njit_inline
+def folio_price(small: Int, huge: Int, pages: int) -> Int:
+    """What a folio of so many pages costs: on the line between one page (`small`) and 512 (`huge`)."""
+    return small + (huge - small) * (pages - 1) // 511
+
+
+@njit_inline
 def move_isolated(mm: Mm, page: int, target: int, fold: int) -> bool:
     """Copy an isolated folio to another node and put it on the lists there; False if the node is out of frames."""
     pages = folio_nr_pages(mm, page)
@@ -80,15 +131,11 @@ def move_isolated(mm: Mm, page: int, target: int, fold: int) -> bool:
         mm.stat[PGMIGRATE_FAIL] += pages
         return False
     source = np.int64(mm.pte[page] & np.uint8(NODE_MASK))
-    frame = alloc_frame(mm, target, pages)
-    free_frame(mm, source, np.int64(mm.pfn[page]), pages)
-    mm.pfn[page] = frame
-    mm.frame_page[frame] = page
-    if not mm.pte[page] & np.uint8(TRAP):
-        shoot_down(mm, page)
-    mm.pte[page] = (mm.pte[page] & np.uint8(0xFF ^ (NODE_MASK | TRAP))) | np.uint8(
-        target
-    )  # the new PTE is not PROT_NONE
+    if mm.setting[LARGE_FOLIOS]:
+        move_ptes(mm, page, source, target)
+    else:
+        free_frame(mm, source, np.int64(mm.pfn[page]), pages)
+        map_frame(mm, page, target, pages)
     lru_add(mm, page, False)
     mm.stat[PGMIGRATE_SUCCESS] += pages
     mm.traffic[source, 0] += pages * PAGE_BYTES * fold
@@ -105,7 +152,9 @@ def count_promotion(mm: Mm, page: int, pages: int) -> None:
         mm.stat[PROMOTED_AGAIN] += pages
     if mm.setting[WINDOW] >= 0:
         mm.stat[PROMOTED_JUDGED] += pages
-        if (mm.best[page] >> np.uint32(mm.setting[WINDOW])) & np.uint32(1):
+        if mm.setting[LARGE_FOLIOS]:
+            mm.stat[PROMOTED_BEST] += best_pages(mm, page, mm.setting[WINDOW])
+        elif (mm.best[page] >> np.uint32(mm.setting[WINDOW])) & np.uint32(1):
             mm.stat[PROMOTED_BEST] += pages
 
 
@@ -128,8 +177,8 @@ def gate_allows(mm: Mm, target: int, pages: int, fold: int) -> bool:
 
 @njit_inline
 def promote(mm: Mm, page: int, target: int, fold: int) -> int:
-    """Gate, isolate, move: returns the 4 KiB pages promoted (0 if refused)."""
-    pages = folio_nr_pages(mm, page)
+    """Gate, isolate, move the folio of a page: returns the 4 KiB pages promoted (0 if refused)."""
+    pages, page = folio_nr_pages(mm, page), page_folio(mm, page)
     if not gate_allows(mm, target, pages, fold):
         return 0
     if not lru_isolate(mm, page, False):
@@ -165,7 +214,10 @@ def _promote_many(address: int, pages: np.ndarray, target: int, fold: int) -> tu
     mm = mm_at(address)
     folios = moved = np.int64(0)
     for k in range(len(pages)):
-        n = promote(mm, np.int64(pages[k]), target, fold)
+        page = np.int64(pages[k])
+        if mm.setting[LARGE_FOLIOS] and is_toptier(mm, page):  # it came with its folio
+            continue
+        n = promote(mm, page, target, fold)
         folios += n > 0
         moved += n
     return folios, moved
@@ -193,14 +245,15 @@ def slice_ps(system: System) -> int:
     """
     mark = system.mm.node[system.default_target]
     refill = int(mark[WMARK_PROMO] - mark[WMARK_HIGH]) * system.cost_ps("kswapd_page")
-    if int(system.mm.vma[:, VMA_ORDER].max()):
-        refill += system.cost_ps("migrate_2m")
+    largest = 1 << int(system.mm.vma[:, VMA_ORDER].max())
+    if largest > 1:
+        refill += folio_price.py_func(system.cost_ps("kswapd_page"), system.cost_ps("migrate_2m"), largest)
     least, most = (ps // system.fold for ps in SLICE_PS)
     return max(1, least, min(most, refill // 2))
 
 
 def set_residents(system: System, wanted: np.ndarray, charged: bool) -> None:
-    """Make page ids `wanted` (hottest first) the residents of the top tier, without gate: what oracles do.
+    """Make the folios of page ids `wanted` (hottest first) the top tier's residents, without gate: what oracles do.
 
     Free moves cost neither time nor bandwidth; charged ones are paid by the running thread like promotions and
     demotions.
@@ -211,26 +264,27 @@ def set_residents(system: System, wanted: np.ndarray, charged: bool) -> None:
         if mm.node[target, DEMOTION_TARGET] >= 0
         else int(np.flatnonzero(mm.node[:, TIER] > 0)[0])
     )
+    wanted = heads(mm, wanted)
     keep = np.zeros(len(mm.pte), bool)
     keep[wanted] = True
     on_top = np.zeros(len(mm.pte), bool)
-    for first, last in mm.vma[:, :2]:
-        on_top[first:last] = mm.node[mm.pte[first:last] & NODE_MASK, TIER] == 0
+    for first, last, order, leaf in mm.vma[:, [VMA_START, VMA_END, VMA_ORDER, VMA_LEAF_ORDER]]:
+        folios = slice(first, last, 1 << order - leaf)
+        on_top[folios] = mm.node[mm.pte[folios] & NODE_MASK, TIER] == 0
     fold = system.fold if charged else 0
     falling = np.flatnonzero(on_top & ~keep)
     down = move_many(mm, falling, below, fold, False)
-    rising = wanted[~on_top[wanted]]
-    up = move_many(mm, rising, target, fold, True)
+    up = move_many(mm, wanted[~on_top[wanted]], target, fold, True)
     if charged:
-        system.charge_moves("kpromoted_page", len(rising), up)
-        system.charge_moves("kswapd_page", len(falling), down)
-        system.flush_tlb(len(rising), FLUSH_FOLIOS)
+        system.charge_moves("kpromoted_page", *up)
+        system.charge_moves("kswapd_page", *down)
+        system.flush_tlb(up[0], FLUSH_FOLIOS)
 
 
 @njit
-def _move_many(address: int, pages: np.ndarray, target: int, fold: int, up: bool) -> int:
+def _move_many(address: int, pages: np.ndarray, target: int, fold: int, up: bool) -> tuple[Int, Int]:
     mm = mm_at(address)
-    moved = 0
+    folios = moved = np.int64(0)
     for k in range(len(pages)):
         page = np.int64(pages[k])
         if np.int64(mm.pte[page] & np.uint8(NODE_MASK)) == target or not lru_isolate(mm, page, False):
@@ -239,6 +293,7 @@ def _move_many(address: int, pages: np.ndarray, target: int, fold: int, up: bool
             lru_add(mm, page, False)
             continue
         n = folio_nr_pages(mm, page)
+        folios += 1
         moved += n
         if up:
             count_promotion(mm, page, n)
@@ -246,9 +301,9 @@ def _move_many(address: int, pages: np.ndarray, target: int, fold: int, up: bool
             mm.stat[PGDEMOTE_KSWAPD] += n
             mm.stat[DEMOTE_FOLIOS] += 1
             mm.demoted_ms[page] = mm.setting[NOW_MS]
-    return moved
+    return folios, moved
 
 
-def move_many(mm: Mm, pages: np.ndarray, target: int, fold: int, up: bool) -> int:
-    """Move folios outside of any kernel path (oracles): no gate, no cost; returns 4 KiB pages moved."""
+def move_many(mm: Mm, pages: np.ndarray, target: int, fold: int, up: bool) -> tuple[int, int]:
+    """Move folios outside of any kernel path (oracles): no gate, no cost; returns (folios, 4 KiB pages) moved."""
     return _move_many(mm.address, pages, target, fold, up)

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from klrubench.engine.array_table import reader
-from klrubench.engine.bits import NODE_MASK, TABLE_SHIFT
+from klrubench.engine.bits import NODE_MASK, TABLE_SHIFT, TRAP
 from klrubench.engine.jit import cfunc, njit_inline
 from klrubench.mm.fault import SIGNATURE, fault_context
-from klrubench.mm.lru import folio_nr_pages
-from klrubench.mm.migrate import promote
+from klrubench.mm.folio import folio_nr_pages, folio_ptes, page_folio
+from klrubench.mm.migrate import folio_price, promote
 from klrubench.mm.numa_period import Faults, ScanPeriod, scan_bounds
 from klrubench.mm.numa_promotion import may_promote, promotion_rules
 from klrubench.mm.numa_scan import (
@@ -50,7 +50,7 @@ from klrubench.mm.state import (
 from klrubench.mm.table import MM_BYTES, mm_at
 
 if TYPE_CHECKING:
-    from klrubench.engine.kinds import Flag
+    from klrubench.engine.kinds import Flag, Int
     from klrubench.mm.state import Mm
     from klrubench.simulate import System
     from klrubench.simulate.tenant import Tenant
@@ -148,6 +148,15 @@ def top_fault(mm: Mm, own: np.ndarray, row: int, page: int, node: int, now_ps: i
     account(own, row, now_ps, folio_nr_pages(mm, page), local, same or not known, False)
 
 
+@njit_inline
+def restored_folio(mm: Mm, page: int) -> Int:
+    """The folio that took the fault; all of its PTEs are restored with the one that was touched."""
+    head, ptes = page_folio(mm, page), folio_ptes(mm, page)
+    for each in range(head, head + (ptes if ptes > 1 else 0)):  # a lone PTE is restored by the loop of touches
+        mm.pte[each] &= np.uint8(0xFF ^ TRAP)
+    return head
+
+
 @cfunc(SIGNATURE)
 def numa_hint_fault(context: int, page: int, now_ps: int) -> int:
     """do_numa_page: who faulted, decision, promotion in the faulting thread."""
@@ -160,12 +169,12 @@ def numa_hint_fault(context: int, page: int, now_ps: int) -> int:
     thread = drawn_thread(own, own[row + M_THREADS])
     set_access_pid(areas[vma], thread)
     cost = own[FAULT_PS]
-    asleep = mm.node[own[TARGET], KSWAPD_WAKE]
+    asleep, page = mm.node[own[TARGET], KSWAPD_WAKE], restored_folio(mm, page)
     node = np.int64(mm.pte[page] & np.uint8(NODE_MASK))
     if mm.node[node, TIER] == 0:
         top_fault(mm, own, row, page, node, now_ps, thread)
     elif lower_fault(mm, own, rules, row, page, now_ps, thread):
-        cost = own[PROMOTE_PS] if folio_nr_pages(mm, page) == 1 else own[HUGE_PS]
+        cost = folio_price(own[PROMOTE_PS], own[HUGE_PS], folio_nr_pages(mm, page))
     own[SPENT_PS] += cost * own[FOLD]
     stall = cost * own[FOLD] // own[row + M_THREADS]
     return -1 - stall if mm.node[own[TARGET], KSWAPD_WAKE] > asleep else stall

@@ -15,7 +15,8 @@ import numpy as np
 
 from klrubench.engine.bits import NODE_MASK, TRAP
 from klrubench.engine.jit import njit, njit_inline
-from klrubench.mm.state import PAGES_EACH, TIER, VMA_END, VMA_MM, VMA_ORDER, VMA_START
+from klrubench.mm.folio import page_folio
+from klrubench.mm.state import PAGES_EACH, TIER, VMA_END, VMA_LEAF_ORDER, VMA_MM, VMA_START
 from klrubench.mm.table import mm_at
 from klrubench.mm.tlb import shoot_down
 
@@ -49,7 +50,7 @@ def new_areas(vma: np.ndarray, small: list[int]) -> tuple[np.ndarray, list[np.nd
     """
     each = [BELOW + count if count else 0 for count in small]
     areas = np.zeros((len(vma) + sum(each), AREA_COLUMNS), np.int64)
-    areas[: len(vma), [AREA_START, AREA_END, AREA_ORDER]] = vma[:, [VMA_START, VMA_END, VMA_ORDER]]
+    areas[: len(vma), [AREA_START, AREA_END, AREA_ORDER]] = vma[:, [VMA_START, VMA_END, VMA_LEAF_ORDER]]
     areas[len(vma) :, AREA_SMALL] = 1
     order, next_row = [], len(vma)
     for memcg, count in enumerate(each):
@@ -78,7 +79,7 @@ def protect_range(mm: Mm, first: int, last: int, now_ms: int, mark_top: int, hom
         shoot_down(mm, page)
         mm.pte[page] |= np.uint8(TRAP)
         if lower and mark_top != 1:
-            mm.scan_ms[page] = np.uint32(now_ms & 0xFFFFFFFF)
+            mm.scan_ms[page_folio(mm, page)] = np.uint32(now_ms & 0xFFFFFFFF)
         updated += 1
     return updated, last - first
 

@@ -1,7 +1,8 @@
 """Idle page tracking on random pages: mark pages idle, look again an interval later. One bit a sampled page and round.
 
 Source: mm/page_idle.c. Setting clears the accessed bit through rmap and saves it in PG_young, so that reclaim still
-sees it; reading walks rmap again. This is neither PEBS nor IBS.
+sees it; reading walks rmap again. The marks are a folio's: any young PTE of a large one clears them. This is neither
+PEBS nor IBS.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from klrubench.engine.bits import ACCESSED, GEN_MASK, IDLE, YOUNG
+from klrubench.engine.bits import GEN_MASK, IDLE, YOUNG
 from klrubench.engine.jit import njit
+from klrubench.mm.folio import page_folio, test_and_clear_young
 from klrubench.mm.migrate import is_toptier
 from klrubench.mm.table import mm_at
 
@@ -26,11 +28,10 @@ def _set_idle(address: int, pages: np.ndarray) -> int:
     mm = mm_at(address)
     done = 0
     for k in range(len(pages)):
-        page = np.int64(pages[k])
+        page = page_folio(mm, pages[k])
         if not mm.folio[page] & np.uint8(GEN_MASK):
             continue
-        if mm.pte[page] & np.uint8(ACCESSED):
-            mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
+        if test_and_clear_young(mm, page):
             mm.folio[page] |= np.uint8(YOUNG)
         mm.folio[page] |= np.uint8(IDLE)
         done += 1
@@ -49,12 +50,11 @@ def _check_idle(address: int, pages: np.ndarray, out: np.ndarray) -> tuple[int, 
     mm = mm_at(address)
     checked = touched = 0
     for k in range(len(pages)):
-        page = np.int64(pages[k])
+        page = page_folio(mm, pages[k])
         if not mm.folio[page] & np.uint8(IDLE):
             continue
         checked += 1
-        if mm.pte[page] & np.uint8(ACCESSED):
-            mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
+        if test_and_clear_young(mm, page):
             mm.folio[page] = (mm.folio[page] | np.uint8(YOUNG)) & np.uint8(0xFF ^ IDLE)
             if not is_toptier(mm, page):
                 out[touched] = page
@@ -75,7 +75,7 @@ def _draw_lower(address: int, candidates: np.ndarray, out: np.ndarray) -> int:
     seen = np.zeros(len(mm.pte), np.uint8)
     n = 0
     for k in range(len(candidates)):
-        page = candidates[k]
+        page = page_folio(mm, candidates[k])
         if n < len(out) and not seen[page] and not is_toptier(mm, page) and mm.folio[page] & np.uint8(GEN_MASK):
             seen[page] = 1
             out[n] = page

@@ -4,7 +4,8 @@ Source: RFC v2 "mm: Hot page tracking and promotion infrastructure", 20250910144
 version that klruscand RFC v2 was posted on. The record packs frequency (3 bits), node (10) and time (19 bits of
 jiffies) in 32 bits; what overflows there overflows here. Hash lists have no bound and nothing ages them, so their
 length is charged: half of it for a record that is found, all of it for a new one.
-The order inside a list is not modelled.
+The order inside a list is not modelled. A record belongs to the frame of a single page, also inside a large folio, so
+that each of its young PTEs counts for itself; what is promoted is the folio.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from klrubench.engine.array_table import addresses, reader
 from klrubench.engine.bits import GEN_MASK
 from klrubench.engine.jit import njit, njit_inline, njit_source
 from klrubench.engine.kthread import jiffies_at
+from klrubench.mm.folio import folio_nr_pages, page_folio
 from klrubench.mm.kpromoted import (
     P_FOLD,
     P_HZ,
@@ -46,6 +48,7 @@ from klrubench.mm.state import (
     CAPACITY,
     KPROMOTED_DROPPED,
     KPROMOTED_POPPED,
+    LARGE_FOLIOS,
     PGHOT_HEAP_FULL,
     PGHOT_HINTFAULTS,
     PGHOT_HWHINTS,
@@ -143,10 +146,12 @@ def _record_pages(
 ) -> tuple[Int, Int, Int]:
     p = pghot_at(store)
     mm = mm_at(address)
+    large = mm.setting[LARGE_FOLIOS] != 0
     recorded = walked = entered = np.int64(0)
     for k in range(len(pages)):
         page = np.int64(pages[k])
-        if is_toptier(mm, page) or not mm.folio[page] & np.uint8(GEN_MASK):
+        head = page_folio(mm, page) if large else page
+        if is_toptier(mm, page) or not mm.folio[head] & np.uint8(GEN_MASK):
             continue
         steps, queued = record_access(p, np.int64(mm.pfn[page]), nid, jiffies, exempt)
         recorded += 1
@@ -183,7 +188,7 @@ def pop_round(
             node,
             rules,
             age * p.setting[MS_PER_JIFFY] if age >= 0 else 1 << 40,
-            np.int64(1) << mm.vma[mm.block_vma[page >> 9], 4],
+            folio_nr_pages(mm, page),
         ):
             mm.stat[KPROMOTED_DROPPED] += 1
             continue

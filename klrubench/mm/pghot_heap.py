@@ -11,6 +11,7 @@ import numpy as np
 
 from klrubench.engine.bits import GEN_MASK
 from klrubench.engine.jit import njit_inline
+from klrubench.mm.folio import page_folio
 from klrubench.mm.migrate import is_toptier
 from klrubench.mm.state import KPROMOTED_NON_LRU, KPROMOTED_RIGHT_NODE
 
@@ -128,7 +129,7 @@ def pop_hottest(p: Heaps, mm: Mm, node: int) -> tuple[Int, Int]:
     p.place[frame] = UNKNOWN
     p.setting[COUNT] -= 1
     page = np.int64(mm.frame_page[frame])
-    if page < 0 or not mm.folio[page] & np.uint8(GEN_MASK):
+    if page < 0 or not mm.folio[page_folio(mm, page)] & np.uint8(GEN_MASK):
         mm.stat[KPROMOTED_NON_LRU] += 1
         return frame, np.int64(-1)
     if is_toptier(mm, page):

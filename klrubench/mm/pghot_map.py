@@ -12,7 +12,8 @@ The stored time is a few bits of jiffies, and it wraps:
     v5-compact    5 bits of 128 jiffies  4.1 s at HZ=1000, 16.4 s at 250; masked; it can tell up to 31 x 128 jiffies
 
 Records here keep the whole jiffies; a gap is computed as the stored bits would give it, or truly with an ideal clock
-(ours). A record belongs to the frame that heads the folio (here: to the leaf), and outlives the page. The ready bit
+(ours). A record belongs to the frame that heads the folio, and outlives the page: all
+PTEs of a large folio count in one record, which a single pass may bring to the threshold. The ready bit
 stays, whatever the frequency does later, until kmigrated takes the record, which zeroes it.
 """
 
@@ -28,8 +29,8 @@ from klrubench.engine.array_table import addresses, reader
 from klrubench.engine.bits import GEN_MASK, NODE_MASK
 from klrubench.engine.jit import njit, njit_inline
 from klrubench.engine.prefetch import prefetch
-from klrubench.mm.lru import folio_nr_pages
-from klrubench.mm.migrate import is_toptier, promote
+from klrubench.mm.folio import folio_nr_pages, page_folio
+from klrubench.mm.migrate import folio_price, is_toptier, promote
 from klrubench.mm.numa_promotion import may_promote, promotion_rules
 from klrubench.mm.pghot import count_source, wrap_notes
 from klrubench.mm.state import (
@@ -39,7 +40,9 @@ from klrubench.mm.state import (
     HUGE_TOP,
     KMIGRATED_DROPPED,
     KMIGRATED_TAKEN,
+    LARGE_FOLIOS,
     PGHOT_RECORDED,
+    TAIL_FRAMES,
     TIER,
 )
 from klrubench.mm.table import mm_at
@@ -207,14 +210,15 @@ def updated_record(setting: np.ndarray, record: int, nid: int, jiffies: int) -> 
 def _record_pages(store: int, address: int, pages: np.ndarray, nid: int, jiffies: int) -> Int:
     p = map_at(store)
     mm = mm_at(address)
-    recorded = np.int64(0)
+    large, recorded = mm.setting[LARGE_FOLIOS] != 0, np.int64(0)
     for k in range(len(pages)):
         page = np.int64(pages[k])
         prefetch(p.record, np.uint64(mm.pfn[pages[min(k + RECORDS_AHEAD, len(pages) - 1)]]))
-        if is_toptier(mm, page) or not mm.folio[page] & np.uint8(GEN_MASK):
+        head = page_folio(mm, page) if large else page
+        if is_toptier(mm, page) or not mm.folio[head] & np.uint8(GEN_MASK):
             continue
         recorded += 1
-        frame = np.int64(mm.pfn[page])
+        frame = np.int64(mm.pfn[head])
         before = p.record[frame]
         after = updated_record(p.setting, before, nid, jiffies)
         p.record[frame] = after
@@ -254,11 +258,11 @@ def take_record(
 
 @njit_inline
 def walk_steps(mm: Mm, node: int, first: int, end: int) -> Int:
-    """Steps that a walk of a section takes: one a folio or free frame; frames inside a 2 MiB folio take none."""
+    """Steps that a walk of a section takes: one a folio or free frame; frames of a folio behind its first, none."""
     capacity = mm.node[node, CAPACITY]
     huge = capacity // LEAF_FRAMES - mm.node[node, HUGE_TOP]
     if first < mm.node[node, FIRST_HUGE]:
-        return (end - first) * (capacity - huge * LEAF_FRAMES) // capacity
+        return (end - first) * (capacity - huge * LEAF_FRAMES - mm.node[node, TAIL_FRAMES]) // capacity
     steps = np.int64(0)
     for frame in range(first, end):
         steps += mm.frame_page[frame] >= 0
@@ -309,7 +313,7 @@ def _migrate_ready(
             frame += 1
             if pages >= 0:
                 taken += 1
-                spent += price[REFUSED] if pages == 0 else price[SMALL] if pages == 1 else price[HUGE]
+                spent += price[REFUSED] if pages == 0 else folio_price(price[SMALL], price[HUGE], pages)
             if pages > 0:
                 folios += 1
                 moved += pages

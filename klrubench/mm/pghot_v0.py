@@ -24,13 +24,15 @@ from klrubench.engine.bits import GEN_MASK
 from klrubench.engine.jit import njit, njit_inline
 from klrubench.engine.kthread import FLUSHES, JIFFIES, REQUEST, SLEEP, charged, charged_moves, jiffies_at
 from klrubench.engine.prefetch import prefetch
-from klrubench.mm.migrate import is_toptier, promote, slice_ps
+from klrubench.mm.folio import page_folio
+from klrubench.mm.migrate import folio_price, is_toptier, promote, slice_ps
 from klrubench.mm.pghot import count_source
 from klrubench.mm.state import (
     KPROMOTED_COLD_OLD,
     KPROMOTED_DROPPED,
     KPROMOTED_NON_LRU,
     KPROMOTED_RIGHT_NODE,
+    LARGE_FOLIOS,
     PGHOT_RECORDED,
     PGHOT_RECORDS_HASH,
 )
@@ -100,10 +102,12 @@ def record_swept(p: SweepArrays, frame: int, jiffies: int) -> int:
 def _record_pages(store: int, address: int, pages: np.ndarray, jiffies: int) -> tuple[Int, Int]:
     p = sweep_at(store)
     mm = mm_at(address)
+    large = mm.setting[LARGE_FOLIOS] != 0
     recorded = walked = np.int64(0)
     for k in range(len(pages)):
         page = np.int64(pages[k])
-        if is_toptier(mm, page) or not mm.folio[page] & np.uint8(GEN_MASK):
+        head = page_folio(mm, page) if large else page
+        if is_toptier(mm, page) or not mm.folio[head] & np.uint8(GEN_MASK):
             continue
         recorded += 1
         walked += record_swept(p, np.int64(mm.pfn[page]), jiffies)
@@ -120,7 +124,7 @@ def record_pages(p: SweepArrays, mm: Mm, pages: np.ndarray, jiffies: int) -> tup
 def should_promote(p: SweepArrays, mm: Mm, frame: int, jiffies: int) -> Int:
     """page_should_be_promoted: the record's page, or -1 to stop tracking it."""
     page = np.int64(mm.frame_page[frame])
-    if page < 0 or not mm.folio[page] & np.uint8(GEN_MASK):
+    if page < 0 or not mm.folio[page_folio(mm, page)] & np.uint8(GEN_MASK):
         mm.stat[KPROMOTED_NON_LRU] += 1
         return np.int64(-1)
     if is_toptier(mm, page):
@@ -158,7 +162,7 @@ def _sweep(
         if page >= 0:
             folios += 1
             moved += pages
-            spent += price[SMALL] if pages == 1 else price[HUGE]
+            spent += folio_price(price[SMALL], price[HUGE], pages)
         p.record[frame, FREQ] = 0
         p.setting[COUNT] -= 1
     return at, visited, folios, moved, refused

@@ -16,6 +16,7 @@ from klrubench.engine.array_table import addresses, reader
 from klrubench.engine.bits import GEN_MASK
 from klrubench.engine.jit import njit, njit_inline, njit_source
 from klrubench.engine.kthread import jiffies_at
+from klrubench.mm.folio import folio_nr_pages, page_folio
 from klrubench.mm.kpromoted import (
     P_FOLD,
     P_HZ,
@@ -28,7 +29,6 @@ from klrubench.mm.kpromoted import (
     next_budget,
     rest,
 )  # fmt: skip
-from klrubench.mm.lru import folio_nr_pages
 from klrubench.mm.migrate import is_toptier, promote
 from klrubench.mm.numa_promotion import may_promote
 from klrubench.mm.pghot import FREQ_LIMIT, FREQ_MASK, Pghot
@@ -42,7 +42,14 @@ from klrubench.mm.pghot_heap import (
     pop_hottest,
     requeue,
 )
-from klrubench.mm.state import KPROMOTED_COLD_OLD, KPROMOTED_DROPPED, KPROMOTED_POPPED, PGHOT_HEAP_FULL, PGHOT_RECORDED
+from klrubench.mm.state import (
+    KPROMOTED_COLD_OLD,
+    KPROMOTED_DROPPED,
+    KPROMOTED_POPPED,
+    LARGE_FOLIOS,
+    PGHOT_HEAP_FULL,
+    PGHOT_RECORDED,
+)
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
@@ -110,10 +117,12 @@ def _record_pages(
 ) -> tuple[Int, Int, Int]:
     p = unpacked_at(store)
     mm = mm_at(address)
+    large = mm.setting[LARGE_FOLIOS] != 0
     recorded = walked = entered = np.int64(0)
     for k in range(len(pages)):
         page = np.int64(pages[k])
-        if is_toptier(mm, page) or not mm.folio[page] & np.uint8(GEN_MASK):
+        head = page_folio(mm, page) if large else page
+        if is_toptier(mm, page) or not mm.folio[head] & np.uint8(GEN_MASK):
             continue
         steps, queued = record_unpacked(p, np.int64(mm.pfn[page]), nid, jiffies, exempt)
         recorded += 1

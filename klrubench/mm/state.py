@@ -10,16 +10,16 @@ from typing import NamedTuple
 import numpy as np
 
 from klrubench.engine.array_table import addresses
-from klrubench.engine.bits import PTRS_PER_TABLE
+from klrubench.engine.bits import PTRS_PER_TABLE, TABLE_SHIFT
 
 # columns of `vma`
-VMA_START, VMA_END, VMA_MEMCG, VMA_FILE, VMA_ORDER, VMA_MM, VMA_COLUMNS = range(7)
+VMA_START, VMA_END, VMA_MEMCG, VMA_FILE, VMA_ORDER, VMA_MM, VMA_LEAF_ORDER, VMA_COLUMNS = range(8)
 # columns of `node`; pages of 4 KiB
 (
     CAPACITY, FREE, WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARK_PROMO, TIER, FIRST_FRAME, STACK_TOP,
     FIRST_HUGE, HUGE_TOP, NB_THRESHOLD_MS, NB_CAND_AT, NB_LIMIT_START_MS, NB_LIMIT_CAND, NB_PERIOD_START_MS,
-    KSWAPD_WAKE, DEMOTION_TARGET, DEMOTION_PREFERRED, DEMOTION_ALLOWED, KSWAPD_FAILURES, NODE_COLUMNS,
-) = range(22)  # fmt: skip
+    KSWAPD_WAKE, DEMOTION_TARGET, DEMOTION_PREFERRED, DEMOTION_ALLOWED, KSWAPD_FAILURES, TAIL_FRAMES, NODE_COLUMNS,
+) = range(23)  # fmt: skip
 # columns of `lru` (one row a lruvec = memcg * nodes + node). The kernel's walk state, then the one that a scanner may
 # have of its own (sequence number, cursor and marker in the mm list); two Bloom filters of each; BORN_MS + generation;
 # NR_PAGES + generation * 2 + file
@@ -34,11 +34,12 @@ LRU_COLUMNS = NR_PAGES + 2 * MAX_NR_GENS
 # since the node's last walk
 MM_NEXT, MM_PREV, MM_MEMCG, MM_RAN = range(4)
 NO_MM = -1
-# `setting`: rules of the running kernel, instruments, and full-size pages a simulated one (PAGES_EACH, 0 as 1), int64
+# `setting`: rules of the running kernel, instruments, full-size pages a simulated one (PAGES_EACH, 0 as 1), whether any
+# folio is mapped by several PTEs, int64
 (
     TWO_STEP, TIERING, WAKE_ON_REFUSE, NOW_MS, WINDOW, PAGES_EACH, LRU_GEN_LACKS, TRYLOCK_MISS, TRYLOCK_KEY,
-    TRYLOCK_DRAWS, NODE_KEY, NODE_DRAWS, N_SETTINGS,
-) = range(13)  # fmt: skip
+    TRYLOCK_DRAWS, NODE_KEY, NODE_DRAWS, LARGE_FOLIOS, N_SETTINGS,
+) = range(14)  # fmt: skip
 # capabilities of lru_gen/enabled; the setting LRU_GEN_LACKS holds those that are switched off
 LRU_GEN_CORE, LRU_GEN_MM_WALK, LRU_GEN_NONLEAF_YOUNG = 1, 2, 4
 
@@ -80,6 +81,9 @@ NEVER_MS = -(1 << 30)
 class Mm(NamedTuple):
     """Arrays of one simulated machine's memory; n pages (padded to 512), v VMAs, k nodes, l lruvecs, f frames.
 
+    An id stands for a leaf of the page tables: a PTE, or the PMD of a 2 MiB page. What a leaf has (`pte`, `pfn`,
+    `best`) every id has; what a folio has (`folio`, links, scan_ms, demoted_ms) its first id, the head, has: a folio
+    of order 1 to 8 is 2^order PTEs, aligned, and the other ids' bytes stay 0.
     pte, folio: u8 [n]. pte64: the bytes of `pte` as u64. pfn: u32 [n]. frame_page: i32 [f], -1 where free.
     frame_stack: u32 [f], free frames of each node, top at node[STACK_TOP]/node[HUGE_TOP].
     lru_next, lru_prev: i32 [n + heads], circular lists with a head a (lruvec, generation, type).
@@ -130,8 +134,9 @@ def new_mm(
     """Lay out the address spaces and the nodes; no page is placed yet.
 
     Args:
-        vmas: (pages, memcg, file, leaf order 0 or 9[, address space]) each; a VMA starts at the next multiple of 512
-            ids. Without a number the memcg has one address space, of its own number.
+        vmas: (ids, memcg, file, order of its folios 0 to 9[, address space]) each; a VMA starts at the next multiple of
+            512 ids. An id is a PTE, or with order 9 a PMD. Without a number the memcg has one address space, of its
+            own number.
         node_pages: capacity of each node in 4 KiB pages.
         tiers: tier of each node, 0 on top.
         bloom_bits: bits a Bloom filter (a power of two).
@@ -140,7 +145,8 @@ def new_mm(
     """
     rows, start = [], 0
     for pages, memcg, file, order, *space in vmas:
-        rows.append((start, start + pages, memcg, int(file), order, space[0] if space else memcg))
+        leaf = order if order == TABLE_SHIFT else 0
+        rows.append((start, start + pages, memcg, int(file), order, space[0] if space else memcg, leaf))
         start += -(-pages // PTRS_PER_TABLE) * PTRS_PER_TABLE
     vma = np.array(rows, dtype=np.int64).reshape(-1, VMA_COLUMNS)
     n, k = start, len(node_pages)
@@ -165,14 +171,15 @@ def new_mm(
     lru[:, MAX_SEQ], lru[:, MM_SEQ] = MAX_NR_GENS - 1, MAX_NR_GENS - 2  # lru_gen_init_lruvec
     lru[:, [MM_HEAD, MM_TAIL, OWN_HEAD, OWN_TAIL]] = NO_MM
     links = np.arange(n + lists, dtype=np.int32)
-    pte = np.zeros(n, dtype=np.uint8)
+    pte, setting = np.zeros(n, dtype=np.uint8), np.zeros(N_SETTINGS, np.int64)
     arrays: list[np.ndarray] = [
         pte, pte.view(np.uint64), np.zeros(n, np.uint8), np.zeros(n, np.uint32), np.full(base + huge, -1, np.int32),
         stack, links.copy(), links.copy(), vma, block_vma, node, lru, np.zeros((4 * len(lru), bloom_bits), np.uint8),
         np.zeros(len(STATS), np.int64), np.zeros((k, 2), np.float64), np.zeros(n, np.uint32),
-        np.full(n, NEVER_MS, np.int32), np.zeros(n, np.uint32), np.zeros(N_SETTINGS, np.int64),
+        np.full(n, NEVER_MS, np.int32), np.zeros(n, np.uint32), setting,
         mm_lists(rows, n_memcgs, k, spare_mms), np.zeros((0, 1), np.int64) if tlb is None else tlb,
     ]  # fmt: skip
+    setting[LARGE_FOLIOS] = (vma[:, VMA_ORDER] > vma[:, VMA_LEAF_ORDER]).any()
     table = addresses(arrays)
     return Mm._make([*arrays, table, table.ctypes.data])
 

@@ -30,8 +30,8 @@ from klrubench.engine.jit import njit, njit_inline, njit_source
 from klrubench.engine.kthread import PARK, REQUEST, charged, charged_moves
 from klrubench.mm.classic_lru import shrink_classic
 from klrubench.mm.demotion import demote, next_demotion_node, set_demotion_targets
+from klrubench.mm.folio import folio_nr_pages, folio_ptes, vma_of
 from klrubench.mm.lru import (
-    folio_nr_pages,
     is_classic,
     list_add,
     list_del,
@@ -39,8 +39,8 @@ from klrubench.mm.lru import (
     lru_add,
     lru_isolate,
     prefetch_folio,
+    update_folios,
     update_generations,
-    vma_of,
 )
 from klrubench.mm.mglru.aging import should_run_aging, try_to_inc_max_seq, try_to_inc_min_seq
 from klrubench.mm.mglru.bloom import bloom_update
@@ -54,6 +54,7 @@ from klrubench.mm.state import (
     KSWAPD_FAILURES,
     KSWAPD_WAKE,
     KSWAPD_WAKES,
+    LARGE_FOLIOS,
     MAX_NR_GENS,
     MAX_SEQ,
     MIN_NR_GENS,
@@ -65,8 +66,10 @@ from klrubench.mm.state import (
     PGREFILL,
     PGSCAN_KSWAPD,
     PGSTEAL_KSWAPD,
+    TWO_STEP,
     VMA_END,
     VMA_FILE,
+    VMA_LEAF_ORDER,
     VMA_ORDER,
     VMA_START,
     WAKE_ON_REFUSE,
@@ -122,7 +125,7 @@ def look_around(mm: Mm, page: int, lruvec: int, node: int) -> bool:
     if not mm.pte[page] & np.uint8(ACCESSED):
         return False
     row = mm.vma[vma_of(mm, page)]
-    if row[VMA_ORDER] > 0:
+    if row[VMA_LEAF_ORDER] > 0:
         mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
         return True
     table = page >> TABLE_SHIFT
@@ -140,18 +143,39 @@ def look_around(mm: Mm, page: int, lruvec: int, node: int) -> bool:
     others &= places_of(mm.pte, at, np.uint8(ACCESSED | NODE_MASK), np.uint8(ACCESSED | node))
     young = 1 + ones(others)
     change_bytes(mm.pte, at, others, np.uint8(0xFF ^ ACCESSED), np.uint8(0))
-    others &= ~places_of(mm.folio, at, np.uint8(GEN_MASK), np.uint8(0))
-    update_generations(mm, at, others, lruvec, row[VMA_FILE])
+    if row[VMA_ORDER] == 0:
+        others &= ~places_of(mm.folio, at, np.uint8(GEN_MASK), np.uint8(0))
+        update_generations(mm, at, others, lruvec, row[VMA_FILE])
+    else:
+        update_folios(mm, at, others, lruvec, -1)
     mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
     if young * DENSE_SHARE >= last - first:
         bloom_update(mm, lruvec, mm.lru[lruvec, MAX_SEQ], table, False)
     return True
 
 
+@njit
+def look_around_ptes(mm: Mm, head: int, lruvec: int, node: int) -> bool:
+    """`look_around` at each PTE of a folio that several may map.
+
+    Up to 6.13 two young ones are as good as a mark (folio_check_references). Where look-around at one meets another,
+    the isolated folio is marked with all kernels.
+    """
+    young = np.int64(0)
+    for page in range(head, head + folio_ptes(mm, head)):
+        young += look_around(mm, page, lruvec, node)
+    if young > 1 and not mm.setting[TWO_STEP]:
+        mm.folio[head] |= np.uint8(REFERENCED)
+    return bool(young > 0)
+
+
 @njit_inline
 def referenced(mm: Mm, page: int, lruvec: int, node: int) -> bool:
     """folio_referenced: the accessed bit, or the one that idle page tracking saved in PG_young."""
-    young = look_around(mm, page, lruvec, node)
+    if mm.setting[LARGE_FOLIOS]:
+        young = look_around_ptes(mm, page, lruvec, node)
+    else:
+        young = look_around(mm, page, lruvec, node)
     if mm.folio[page] & np.uint8(YOUNG):
         young = True
     if young:
@@ -338,7 +362,7 @@ def balance_slice(
 
 # kswapd's own words: the memory, what it is given, what it is at
 K_MM, K_NODE, K_MEMCGS, K_FOLD, K_BATCH, K_EXAMINE, K_ROOM, K_BALANCING, K_STOLEN, K_WORDS = range(10)
-# what it is charged for: work counted by WORK, folios of 4 KiB and of 2 MiB demoted
+# what it is charged for: work counted by WORK, folios of 4 KiB and of 2 MiB demoted (others: on the line between)
 COSTS = ("aging_pte", "aging_young", "carry_page", "kswapd_scan", "kswapd_page", "migrate_2m")
 C_PTE, C_YOUNG, C_CARRY, C_SCAN, C_PAGE, C_HUGE = range(len(COSTS))
 

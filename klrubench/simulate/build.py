@@ -12,21 +12,21 @@ from klrubench.engine.random import stream_key
 from klrubench.engine.tlb import new_tlb
 from klrubench.errors import CapacityError, ScaleError
 from klrubench.mm.mglru.bloom import BLOOM_FILTER_SHIFT
-from klrubench.mm.state import CAPACITY, MM_RAN, TIER, VMA_END, VMA_MM, VMA_ORDER, VMA_START, new_mm
+from klrubench.mm.state import CAPACITY, MM_RAN, TIER, VMA_END, VMA_LEAF_ORDER, VMA_MM, VMA_START, new_mm
 from klrubench.mm.vmscan import Kswapd, set_watermarks
 from klrubench.simulate.feed import hottest, shared_feeds
 from klrubench.simulate.placement import place
 from klrubench.simulate.system import System
 from klrubench.simulate.tenant import Tenant
 from klrubench.simulate.timing import resolve_timing, simulated_touches
-from klrubench.simulate.truth import top_leaves, window_counts
+from klrubench.simulate.truth import by_folio, top_leaves, window_counts
 from klrubench.workload import Layout
 
 if TYPE_CHECKING:
     from klrubench.machine import Machine
     from klrubench.policy import Policy
     from klrubench.simulate.loop import Options
-    from klrubench.workload import Workload
+    from klrubench.workload import Vma, Workload
 
 SLACK = 1.08  # room beyond its share that a node sized by ratio has: watermarks, migration, the bounds
 LEAST_PAGES = 2048
@@ -42,8 +42,7 @@ def layout_of(machine: Machine, workload: Workload, seed: int, duration_s: float
     """
     full = workload.full_pages()
     pages = -(-full // fold)
-    if workload.page == "2m":
-        pages = -(-pages // BLOCK) * BLOCK
+    pages = -(-pages >> workload.order()) << workload.order()
     if pages < LEAST_PAGES:
         fit = max(1, 1 << max(0, (full // LEAST_PAGES).bit_length() - 1))
         raise ScaleError(
@@ -71,6 +70,11 @@ def node_pages(machine: Machine, footprint_pages: int, place_all: str | None, fo
     return [max(BLOCK, size) for size in sizes]
 
 
+def mapping_ids(vma: Vma, order: int) -> int:
+    """Ids of a mapping, of whole folios: PTEs, or with order 9 PMDs."""
+    return vma.pages >> order if order == TABLE_SHIFT else -(-vma.pages >> order) << order
+
+
 def memcgs(members: list[Workload]) -> list[int]:
     """The memcg of each tenant, numbered in order of appearance: those that name the same one share it."""
     names = [member.memcg or k for k, member in enumerate(members)]
@@ -96,10 +100,9 @@ def build(
     vmas: list[tuple[int, int, bool, int, int]] = []
     firsts, groups = [], memcgs(members)
     for k, (member, layout) in enumerate(zip(members, layouts, strict=True)):
-        huge = member.page == "2m"
         firsts.append(sum(-(-pages // BLOCK) * BLOCK for pages, *_ in vmas))
-        shift = TABLE_SHIFT if huge else 0
-        vmas += [(vma.pages >> shift, groups[k], vma.file, shift, k) for vma in member.vmas(layout)]
+        order = member.order()
+        vmas += [(mapping_ids(vma, order), groups[k], vma.file, order, k) for vma in member.vmas(layout)]
     start = placement_of(workload, policy)
     footprint = sum(member.full_pages() for member in members)
     sizes = node_pages(machine, footprint, start if start in ("top", "lower") else None, fold)
@@ -154,7 +157,7 @@ def place_pages(system: System, start: str) -> None:
         zonelist = [k for k in zonelist if k in machine.lower_nodes]
     order = side_by_side([first_touch_order(system, tenant) for tenant in system.tenants])
     if start in ("hot_on_lower", "truth"):
-        heat = window_counts(system).sum(axis=0, dtype=np.int64)[order]
+        heat = by_folio(mm, window_counts(system).sum(axis=0, dtype=np.int64))[order]
         first = hottest(heat if start == "truth" else -heat, top_leaves(system))
         order = np.concatenate([order[first], np.delete(order, first)])
     elif start == "random":
@@ -222,7 +225,7 @@ def top_pages(system: System, tenant: int | None = None) -> int:
     """4 KiB pages resident on the top tier, of one tenant or of all."""
     total = 0
     rows = system.mm.vma if tenant is None else system.mm.vma[system.mm.vma[:, VMA_MM] == tenant]
-    for first, last, order in rows[:, [VMA_START, VMA_END, VMA_ORDER]]:
+    for first, last, order in rows[:, [VMA_START, VMA_END, VMA_LEAF_ORDER]]:
         node = system.mm.pte[first:last] & NODE_MASK
         total += int(np.isin(node, system.machine.top_nodes).sum()) << order
     return int(total)

@@ -58,7 +58,9 @@ class Feed:
     def __init__(self, workload: Workload, layout: Layout, chunk: int = CHUNK) -> None:
         self.layout, self.chunk = layout, chunk
         self.stream = workload.stream(layout)
-        self.shift = TABLE_SHIFT if workload.page == "2m" else 0
+        order = workload.order()
+        self.shift = TABLE_SHIFT if order == TABLE_SHIFT else 0
+        self.folio_ids = 1 << order - self.shift
         self.pages = -(-layout.pages >> self.shift) if self.shift else layout.pages
         self.keep = layout.accesses <= KEEP_WORDS
         size = layout.accesses if self.keep else chunk
@@ -128,8 +130,8 @@ class Feed:
         if capacity not in self._best:
             counts, best = self.truth(), np.zeros(self.pages, np.uint32)
             for index in range(len(counts)):
-                total = counts[index : index + HORIZON].sum(axis=0, dtype=np.int64)
-                best[hottest(total, capacity)] |= np.uint32(1 << index)
+                folios = counts[index : index + HORIZON].sum(axis=0, dtype=np.int64).reshape(-1, self.folio_ids)
+                best[hottest(folios.sum(axis=1).repeat(self.folio_ids), capacity)] |= np.uint32(1 << index)
             self._best[capacity] = best
         return self._best[capacity]
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from klrubench.engine.bits import ACCESSED, ACTIVE, DIRTY
+from klrubench.engine.bits import ACCESSED, ACTIVE, DIRTY, GEN_MASK
 from klrubench.engine.jit import njit
 from klrubench.errors import CapacityError
-from klrubench.mm.lru import folio_nr_pages, is_classic, lru_add
-from klrubench.mm.migrate import alloc_frame
-from klrubench.mm.state import FREE, PGALLOC_SPILL, WMARK_LOW, WMARK_MIN
+from klrubench.mm.folio import folio_nr_pages, folio_ptes, leaf_pages, page_folio
+from klrubench.mm.lru import is_classic, lru_add
+from klrubench.mm.migrate import alloc_frame, set_frame
+from klrubench.mm.state import FREE, PGALLOC_SPILL, TAIL_FRAMES, WMARK_LOW, WMARK_MIN
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ def allocate(address: int, order: np.ndarray, zonelist: np.ndarray) -> int:
     """
     mm = mm_at(address)
     for k in range(len(order)):
-        page = np.int64(order[k])
-        pages = folio_nr_pages(mm, page)
+        page = page_folio(mm, order[k])
+        if mm.folio[page] & np.uint8(GEN_MASK):  # faulted in with another page of its folio
+            continue
+        pages, ptes, leaf = folio_nr_pages(mm, page), folio_ptes(mm, page), leaf_pages(mm, page)
         chosen = -1
         for mark in (WMARK_LOW, WMARK_MIN):
             for z in range(len(zonelist)):
@@ -39,9 +42,10 @@ def allocate(address: int, order: np.ndarray, zonelist: np.ndarray) -> int:
                 break
         if chosen < 0:
             return len(order) - k
-        frame = alloc_frame(mm, chosen, pages)
-        mm.pfn[page], mm.frame_page[frame] = frame, page
-        mm.pte[page] = np.uint8(chosen) | np.uint8(ACCESSED | DIRTY)
+        for each in range(page, page + ptes):
+            set_frame(mm, each, alloc_frame(mm, chosen, leaf))
+            mm.pte[each] = np.uint8(chosen) | np.uint8(ACCESSED | DIRTY)
+        mm.node[chosen, TAIL_FRAMES] += ptes - 1
         mm.folio[page] = np.uint8(
             0 if is_classic(mm) else ACTIVE
         )  # lru_gen_in_fault; the classic LRU starts on the inactive list

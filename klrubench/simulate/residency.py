@@ -9,7 +9,7 @@ import numpy as np
 
 from klrubench.engine.bits import NODE_MASK
 from klrubench.engine.jit import njit
-from klrubench.mm.state import TIER, VMA_END, VMA_ORDER, VMA_START
+from klrubench.mm.state import TIER, VMA_END, VMA_LEAF_ORDER, VMA_START
 from klrubench.simulate.truth import window_counts
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Residency:
         self.counts = window_counts(system)
         self.real = np.zeros(len(system.mm.pte), bool)
         self.size = np.zeros(len(system.mm.pte), np.int64)  # 4 KiB pages a leaf, 0 where an id stands for nothing
-        for first, last, order in system.mm.vma[:, [VMA_START, VMA_END, VMA_ORDER]]:
+        for first, last, order in system.mm.vma[:, [VMA_START, VMA_END, VMA_LEAF_ORDER]]:
             self.real[first:last], self.size[first:last] = True, 1 << order
         self.before = self.on_top()
         self.ever, self.entered = self.before.copy(), np.zeros(len(self.real), bool)

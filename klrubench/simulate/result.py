@@ -15,11 +15,6 @@ from klrubench.mm.state import (
     MAX_SEQ,
     MIN_SEQ_ANON,
     NR_PAGES,
-    VMA_END,
-    VMA_FILE,
-    VMA_MEMCG,
-    VMA_ORDER,
-    VMA_START,
 )
 
 if TYPE_CHECKING:
@@ -68,12 +63,15 @@ def check_memory(mm: Mm) -> None:
     """
     used = np.zeros(len(mm.node), np.int64)
     listed = np.zeros((len(mm.lru), 8), np.int64)
-    for first, last, memcg, file, order in mm.vma[:, [VMA_START, VMA_END, VMA_MEMCG, VMA_FILE, VMA_ORDER]]:
-        node = (mm.pte[first:last] & NODE_MASK).astype(np.int64)
-        used += np.bincount(node, minlength=len(used)) << order
-        generation = (mm.folio[first:last] & GEN_MASK).astype(np.int64) - 1
+    for first, last, memcg, file, order, _, leaf in mm.vma.tolist():
+        ptes, node = 1 << order - leaf, (mm.pte[first:last] & NODE_MASK).astype(np.int64)
+        used += np.bincount(node, minlength=len(used)) << leaf
+        folios = mm.folio[first:last].reshape(-1, ptes)
+        _law("flags in tail pages", int(folios[:, 1:].any()), 0)
+        generation = (folios[:, 0] & GEN_MASK).astype(np.int64) - 1
         _law("isolated folios", int((generation < 0).sum()), 0)
-        lruvec = memcg * len(used) + node
+        _law("folios on one node", int((node.reshape(-1, ptes) == node[::ptes, None]).all()), 1)
+        lruvec = memcg * len(used) + node[::ptes]
         np.add.at(listed, (lruvec, generation * 2 + file), 1 << order)
         _law(
             "frames that name their page",

@@ -11,6 +11,7 @@ import numpy as np
 
 from klrubench.engine.access import CLOCK, GAP, N_CATEGORIES, OP_BINS, STALL, TENANT_WORDS
 from klrubench.engine.array_table import addresses
+from klrubench.engine.bits import TABLE_SHIFT
 from klrubench.engine.kthread import (
     AT,
     BOARD_WORDS,
@@ -51,6 +52,7 @@ from klrubench.mm.state import (
     TIER,
     TIERING,
     TWO_STEP,
+    VMA_ORDER,
     WAKE_ON_REFUSE,
     WINDOW,
     Mm,
@@ -60,7 +62,7 @@ from klrubench.simulate.kernel_threads import FLUSHES, KernelThread, Turn
 from klrubench.simulate.scheduler import Daemon, Hrtimer, Scheduler, Sleep, Until
 from klrubench.simulate.taps import Consume, Sampler, Tap
 from klrubench.simulate.tenant import Tenant
-from klrubench.simulate.truth import top_leaves, window_counts
+from klrubench.simulate.truth import by_folio, top_leaves, window_counts
 
 if TYPE_CHECKING:
     from klrubench.machine import Machine
@@ -318,7 +320,9 @@ class System(Scheduler):
                     yield Lruvec(memcg, node, memcg * len(self.mm.node) + node)
 
     def random_lower_pages(self, rng: np.random.Generator, n: int) -> np.ndarray:
-        """Up to `n` different random pages of the lower tiers (fewer where few lie there)."""
+        """Up to `n` different random folios of the lower tiers (fewer where few lie there), each by its first page; a
+        large one is as likely as all its pages.
+        """
         out = np.empty(n, np.int64)
         found = 0
         share = max(0.02, float(np.count_nonzero(self.mm.node[:, TIER])) and 1 - top_leaves(self) / len(self.mm.pte))
@@ -329,6 +333,16 @@ class System(Scheduler):
                 break
             share = max(0.005, share / 3)
         return out[:found]
+
+    def random_lower_folios(self, rng: np.random.Generator, pages: int) -> tuple[np.ndarray, int]:
+        """Different random folios of the lower tiers with up to so many 4 KiB pages in all; (first pages, what is left
+        for want of a folio that small).
+        """
+        drawn = self.random_lower_pages(rng, pages >> int(self.mm.vma[:, VMA_ORDER].min()))
+        sizes = np.cumsum(1 << self.mm.vma[self.mm.block_vma[drawn >> TABLE_SHIFT], VMA_ORDER])
+        n = int(np.searchsorted(sizes, pages, side="right"))
+        left = pages - int(sizes[n - 1] if n else 0)
+        return drawn[:n], min(left, (1 << int(self.mm.vma[:, VMA_ORDER].max())) - 1)
 
     def future(self) -> tuple[np.ndarray, list[int]]:
         """(u32 [windows, pages] touches that miss the CPU cache, first touch number of each window): for oracles only.
@@ -344,8 +358,8 @@ class System(Scheduler):
         return window_counts(self), [feed.window_start(index) for index in range(feed.windows())]
 
     def hottest(self, counts: np.ndarray) -> np.ndarray:
-        """The pages with the largest counts, as many as the top tier holds, in page order."""
-        return hottest(counts, top_leaves(self))
+        """The pages with the largest counts, as many as the top tier holds, in page order; large folios as a whole."""
+        return hottest(by_folio(self.mm, counts), top_leaves(self))
 
     def on_fault(self, handler: Any, context: np.ndarray, spent_ps: Callable[[], int]) -> None:
         """Install the compiled fault handler; `spent_ps` reads the application time it has charged."""
@@ -394,9 +408,14 @@ class System(Scheduler):
             self.current.spent_ps += spent
 
     def charge_moves(self, cost: str, folios: int, pages: int) -> None:
-        """Charge migration of folios of 4 KiB (at `cost` each) or 2 MiB to the running thread."""
-        huge = (int(pages) - int(folios)) // 511
+        """Charge migration of folios to the running thread: those of 4 KiB at `cost` each, of 2 MiB at `migrate_2m`,
+        others on the line between the two.
+        """
+        huge, rest = divmod(int(pages) - int(folios), 511)
         self.charge(**{cost: int(folios) - huge, "migrate_2m": huge})
+        if rest and self.current is not None:
+            more_ps = self._price_ps["migrate_2m"] - self._price_ps[cost]
+            self.current.spent_ps += more_ps * (rest * self.fold) / 511
 
     def charge_tenant(self, tenant: Tenant, under: str = "task_numa_work", **counts: int) -> float:
         """Charge work in a tenant's context to one of its threads, shown `under` a name; returns its ps.

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from klrubench.mm.state import CAPACITY, VMA_ORDER, WINDOW
+from klrubench.mm.state import CAPACITY, LARGE_FOLIOS, VMA_END, VMA_LEAF_ORDER, VMA_ORDER, VMA_START, WINDOW
 from klrubench.simulate.feed import HORIZON, hottest
 
 if TYPE_CHECKING:
+    from klrubench.mm.state import Mm
     from klrubench.simulate.system import System
 
 
@@ -36,14 +37,25 @@ def window_counts(system: System) -> np.ndarray:
 
 def top_leaves(system: System) -> int:
     """Leaves that the top tier holds (in units of the largest leaf in use)."""
-    orders = system.mm.vma[:, VMA_ORDER]
+    orders = system.mm.vma[:, VMA_LEAF_ORDER]
     pages = int(sum(system.mm.node[k, CAPACITY] for k in system.machine.top_nodes))
     return max(1, pages >> int(orders.max()))
 
 
-def best_of_window(counts: np.ndarray, index: int, capacity: int) -> np.ndarray:
+def by_folio(mm: Mm, heat: np.ndarray) -> np.ndarray:
+    """Touches a page, those of a large folio spread over its pages: it moves as a whole."""
+    if not mm.setting[LARGE_FOLIOS]:
+        return heat
+    spread = heat.astype(np.float64)
+    for first, last, order, leaf in mm.vma[:, [VMA_START, VMA_END, VMA_ORDER, VMA_LEAF_ORDER]]:
+        folios = spread[first:last].reshape(-1, 1 << order - leaf)
+        folios[:] = folios.mean(axis=1, keepdims=True)
+    return spread
+
+
+def best_of_window(mm: Mm, counts: np.ndarray, index: int, capacity: int) -> np.ndarray:
     """Pages with the most touches in the windows index .. index + 2, `capacity` of them."""
-    return hottest(counts[index : index + HORIZON].sum(axis=0, dtype=np.int64), capacity)
+    return hottest(by_folio(mm, counts[index : index + HORIZON].sum(axis=0, dtype=np.int64)), capacity)
 
 
 _several: dict[Any, np.ndarray] = {}
@@ -56,7 +68,7 @@ def _best_of_several(system: System, capacity: int) -> np.ndarray:
     if found is None:
         counts, found = window_counts(system), np.zeros(len(system.mm.pte), np.uint32)
         for index in range(len(counts)):
-            found[best_of_window(counts, index, capacity)] |= np.uint32(1 << index)
+            found[best_of_window(system.mm, counts, index, capacity)] |= np.uint32(1 << index)
         _several.clear()
         _several[key] = found
     return found

@@ -170,11 +170,11 @@ def inherited(touched_in: int) -> int:
     system = start("klruscand", program, duration_s=(touched_in + 0.5) * PERIOD_S)
     mm = system.mm
     untouch(system)
-    swapped: list[Any] = [move_many(mm, NEW, 0, 1, False)]
+    swapped: list[Any] = [move_many(mm, NEW, 0, 1, False)[1]]
 
     def swap() -> None:
         frames = set(mm.pfn[OLD].tolist())
-        swapped.extend([move_many(mm, OLD, 0, 1, False), move_many(mm, NEW, 1, 1, False)])
+        swapped.extend([move_many(mm, OLD, 0, 1, False)[1], move_many(mm, NEW, 1, 1, False)[1]])
         swapped.append(len(frames & set(mm.pfn[NEW].tolist())))
 
     system.at_touch(round(3.3 * PERIOD_S * program.rate_hz), swap)

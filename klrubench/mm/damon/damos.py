@@ -27,7 +27,8 @@ from klrubench.mm.damon.regions import (
 from klrubench.mm.damon.sampling import HUGE_SHIFT, folio_mkold, folio_young, page_at
 from klrubench.mm.damon.tuning import GOAL, LEAST_INPUT, ULONG_MAX, next_input
 from klrubench.mm.demotion import has_room
-from klrubench.mm.lru import folio_nr_pages, lru_add, lru_isolate
+from klrubench.mm.folio import folio_nr_pages, folio_ptes
+from klrubench.mm.lru import lru_add, lru_isolate
 from klrubench.mm.migrate import FLUSH_FOLIOS, count_promotion, demote_isolated, is_toptier, move_isolated
 from klrubench.mm.state import CAPACITY, FREE, KSWAPD_WAKE, WMARK_LOW, WMARK_MIN
 from klrubench.mm.table import mm_at
@@ -150,7 +151,10 @@ def migrate_region(
     while address < r[END, k]:
         page = page_at(mm, address, base_pages, first_frame, first_huge)
         huge = address >= base_pages
-        address += HUGE_PAGES - (address - base_pages) % HUGE_PAGES if huge else 1
+        if huge:
+            address += HUGE_PAGES - (address - base_pages) % HUGE_PAGES
+        else:
+            address += folio_ptes(mm, page) if page >= 0 else 1
         if page < 0:
             continue
         s[LOOKED] += 1

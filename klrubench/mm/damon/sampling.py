@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from klrubench.engine.bits import ACCESSED, GEN_MASK, IDLE, YOUNG
+from klrubench.engine.bits import GEN_MASK, IDLE, YOUNG
 from klrubench.engine.jit import njit, njit_inline
 from klrubench.engine.pointer import array_u64, table_i64
 from klrubench.mm.damon.regions import END, NOTHING, NR_ACCESSES, REGION_ROWS, SAMPLED, START, random_below
-from klrubench.mm.state import CAPACITY, FIRST_FRAME, FIRST_HUGE, VMA_ORDER
+from klrubench.mm.folio import is_young, page_folio, test_and_clear_young
+from klrubench.mm.state import CAPACITY, FIRST_FRAME, FIRST_HUGE, VMA_LEAF_ORDER
 from klrubench.mm.table import mm_at
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Space(NamedTuple):
 
 def node_space(mm: Mm, node: int) -> Space:
     """The frames of a node: 4 KiB ones if any mapping has such pages, 2 MiB ones likewise."""
-    row, orders = mm.node[node], set(mm.vma[:, VMA_ORDER].tolist())
+    row, orders = mm.node[node], set(mm.vma[:, VMA_LEAF_ORDER].tolist())
     base = int(row[CAPACITY]) if 0 in orders else 0
     huge = int(row[CAPACITY]) >> HUGE_SHIFT << HUGE_SHIFT if HUGE_SHIFT in orders else 0
     return Space(base + huge, base, int(row[FIRST_FRAME]), int(row[FIRST_HUGE]))
@@ -46,24 +47,24 @@ def node_space(mm: Mm, node: int) -> Space:
 
 @njit_inline
 def page_at(mm: Mm, address: int, base_pages: int, first_frame: int, first_huge: int) -> np.int64:
-    """The page whose frame holds an address: -1 if that is free or its folio is not on an LRU list
-    (damon_get_folio).
+    """The folio whose frame holds an address, tail frames too (6.15 and later): -1 if that is free or the folio not on
+    an LRU list (damon_get_folio).
     """
     if address < base_pages:
         page = np.int64(mm.frame_page[first_frame + address])
     else:
         page = np.int64(mm.frame_page[first_huge + ((address - base_pages) >> HUGE_SHIFT)])
-    if page >= 0 and mm.folio[page] & np.uint8(GEN_MASK):
-        return page
-    return np.int64(-1)
+    if page < 0:
+        return np.int64(-1)
+    head = page_folio(mm, page)
+    return head if mm.folio[head] & np.uint8(GEN_MASK) else np.int64(-1)
 
 
 @njit_inline
 def folio_mkold(mm: Mm, page: int) -> None:
     """damon_folio_mkold: clear the accessed bit (saved in PG_young), mark the folio idle."""
     flags = mm.folio[page] | np.uint8(IDLE)
-    if mm.pte[page] & np.uint8(ACCESSED):
-        mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
+    if test_and_clear_young(mm, page):
         flags |= np.uint8(YOUNG)
     mm.folio[page] = flags
 
@@ -71,7 +72,7 @@ def folio_mkold(mm: Mm, page: int) -> None:
 @njit_inline
 def folio_young(mm: Mm, page: int) -> bool:
     """damon_folio_young: accessed since mkold, or no longer idle."""
-    return (mm.pte[page] & np.uint8(ACCESSED)) != 0 or (mm.folio[page] & np.uint8(IDLE)) == 0
+    return is_young(mm, page) or (mm.folio[page] & np.uint8(IDLE)) == 0
 
 
 @njit_inline

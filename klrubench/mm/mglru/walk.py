@@ -3,9 +3,10 @@
 Sources: walk_mm, walk_pud_range, walk_pmd_range, walk_pmd_range_locked, walk_pte_range, suitable_to_scan (mm/vmscan.c);
 "mm: mglru: generalize page table walk", 20250910235121.2544928-2-kinseyho@google.com.
 Cost follows the slots visited: 512 for each table whose PMD is young, however few of its pages are.
-Not modelled here: folios of more than 4 KiB that are mapped by PTEs (one report for each young PTE), memory-notifier
-users, VMAs that the walk must skip (all VMAs here are anonymous or plain file), the try-lock of the PMD table (that of
-PTE tables is).
+A folio that several PTEs map is reported once for each of them that is young; its generation follows once for a run of
+its PTEs, and again where a full batch has cut the run.
+Not modelled here: memory-notifier users, VMAs that the walk must skip (all VMAs here are anonymous or plain file), the
+try-lock of the PMD table (that of PTE tables is).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from klrubench.engine.bits import (
 from klrubench.engine.bits import YOUNG as PG_YOUNG
 from klrubench.engine.byte_masks import LANES, change_bytes, lowest, ones, places_of
 from klrubench.engine.jit import njit, njit_inline
-from klrubench.mm.lru import folio_update_gen, update_generations, vma_of
+from klrubench.mm.folio import folio_ptes, page_folio, vma_of
+from klrubench.mm.lru import folio_update_gen, places_on_lru, update_folios, update_generations
 from klrubench.mm.mglru.bloom import bloom_test, bloom_update
 from klrubench.mm.mglru.effects import BLOOM, EDGE, PMD, RESUME, STEAL, UNFILTERED
 from klrubench.mm.mglru.trylock import missed
@@ -89,6 +91,21 @@ def clear_young(mm: Mm, first: np.uint64, places: np.uint64, lruvec: int, file: 
 
 
 @njit_inline
+def clear_young_folios(
+    mm: Mm, first: np.uint64, places: np.uint64, lruvec: int, last: int, saves: bool
+) -> tuple[Int, Int]:
+    """As `clear_young`, PTEs of folios that several of them map; (folios changed, the last folio met)."""
+    change_bytes(mm.pte, first, places, np.uint8(0xFF ^ ACCESSED), np.uint8(0))
+    if saves:
+        left = places
+        while left:
+            head = page_folio(mm, np.int64(first + lowest(left)))
+            left &= left - ONE
+            mm.folio[head] = (mm.folio[head] | np.uint8(PG_YOUNG)) & np.uint8(0xFF ^ IDLE)
+    return update_folios(mm, first, places, lruvec, last)
+
+
+@njit_inline
 def walked_node(mm: Mm, node: int) -> np.int64:
     """The node whose pages a walk takes: none (-1) where lru_gen/enabled lacks 1,
     for no folio is on an MGLRU list then.
@@ -129,6 +146,7 @@ def pte_pass(mm: Mm, walk: np.ndarray, first: int, last: int, lruvec: int, node:
     fast = young = changed = np.int64(0)  # counted here and added once: in memory each would wait for the one before
     wanted, saves, file = walked_node(mm, node), walk[REPAIRS] & STEAL != 0, mm.vma[vma_of(mm, first), VMA_FILE]
     of_node = np.uint8(ACCESSED | wanted if wanted >= 0 else NODE_MASK)  # without ACCESSED it is no page's
+    ptes, last_folio = folio_ptes(mm, first), np.int64(-1)
     while page < last:
         base = page & ~(LANES - 1)
         at, low, high = np.uint64(base), page - base, min(np.int64(last - base), np.int64(LANES))
@@ -137,7 +155,7 @@ def pte_pass(mm: Mm, walk: np.ndarray, first: int, last: int, lruvec: int, node:
         if not accessed:
             continue
         found = accessed & places_of(pte, at, np.uint8(ACCESSED | NODE_MASK), of_node)
-        found &= ~places_of(mm.folio, at, np.uint8(GEN_MASK), np.uint8(0))
+        found = places_on_lru(mm, at, found)
         full = room > 0 and found and ones(found) >= room - reported
         if full:
             found = first_places(found, room - reported)
@@ -146,8 +164,11 @@ def pte_pass(mm: Mm, walk: np.ndarray, first: int, last: int, lruvec: int, node:
         if full:
             page = np.int64(out[room - 1]) + 1
             accessed &= places_between(low, page - base)
-        if found:
+        if found and ptes == 1:
             changed += clear_young(mm, at, found, lruvec, file, saves)
+        elif found:
+            folios, last_folio = clear_young_folios(mm, at, found, lruvec, last_folio, saves)
+            changed += folios
         young += ones(found)
         fast += ones(accessed ^ found)
         if full:
