@@ -43,6 +43,7 @@ class SlowWalk:
         self.foreign = False  # the table at hand has accessed pages that are not this node's
         self.slots = self.fast = self.seen = self.pmds = self.lost = 0
         self.out: list[int] = []
+        self.last = -1  # folio that the run of PTEs at hand belongs to
 
     def touch(self, page: int, huge: bool) -> None:
         self.pte[page] |= ACCESSED
@@ -77,33 +78,36 @@ class SlowWalk:
         self.row[NR_PAGES + 2 * old + file] -= pages
         self.row[NR_PAGES + 2 * new + file] += pages
 
-    def visit(self, page: int, pages: int, file: int) -> bool:
+    def visit(self, page: int, order: int, file: int) -> bool:
         """One present entry; True if it filled the batch."""
         self.slots += 1
+        head = page if order == 9 else page >> order << order
         if not self.pte[page] & ACCESSED:
             return False
-        if self.pte[page] & NODE_MASK != self.node or not self.folio[page] & 7:
+        if self.pte[page] & NODE_MASK != self.node or not self.folio[head] & 7:
             self.fast += 1
             self.foreign = True
             return False
         self.pte[page] &= ~ACCESSED
         self.seen += 1
         if "steal" in self.repaired:
-            self.folio[page] = (self.folio[page] | YOUNG) & ~IDLE
-        self.observe(page, pages, file)
+            self.folio[head] = (self.folio[head] | YOUNG) & ~IDLE
+        if head != self.last:
+            self.observe(head, 1 << order, file)
+            self.last = head
         if self.batch:
             self.out.append(page)
         return bool(self.batch) and len(self.out) == self.batch
 
     def step(self) -> int:
         """Go on to the end of a 1 GiB range, a full batch or the end of the address space."""
-        for start, end, _, file, order, _ in self.vmas:
+        for start, end, _, file, order, _, leaf in self.vmas:
             if end <= self.at:
                 continue
             here = max(start, self.at)
-            span = 1 << 9 if order else GIB
+            span = 1 << 9 if leaf else GIB
             stop = min(end, (here // span + 1) * span)
-            full = self.huge_range(here, stop, file) if order else self.table_range(here, stop, file)
+            full = self.huge_range(here, stop, file) if leaf else self.table_range(here, stop, order, file)
             if full:
                 return DONE if self.at < 0 else AGAIN_FULL
             self.at = stop
@@ -112,14 +116,15 @@ class SlowWalk:
 
     def huge_range(self, here: int, stop: int, file: int) -> bool:
         for page in range(here, stop):
-            full = self.visit(page, 512, file)
+            self.last = -1
+            full = self.visit(page, 9, file)
             self.foreign = False  # a PMD that maps a page has no table below it
             if full:
                 self.at = page + 1
                 return True
         return False
 
-    def table_range(self, here: int, stop: int, file: int) -> bool:
+    def table_range(self, here: int, stop: int, order: int, file: int) -> bool:
         first: int | None = None  # address of the first PMD whose accessed bit waits to be cleared
         waiting: list[int] = []
         done: set[int] = set()  # tables that were visited to their end and have no foreign page left accessed
@@ -157,10 +162,10 @@ class SlowWalk:
                 if not self.may_be_dense(table):
                     here = end
                     continue
-            page, full = here, False
+            page, full, self.last = here, False, -1
             while page < end and not full:
                 before = self.seen
-                full = self.visit(page, 1, file)
+                full = self.visit(page, order, file)
                 self.total += 1
                 self.young += self.seen - before
                 page += 1

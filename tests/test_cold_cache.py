@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +48,24 @@ def test_a_folder_without_kernels_is_cold(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "mm").mkdir()
     (tmp_path / "mm" / "kernel.nbi").touch()
     assert not cold.is_cold()
+
+
+CACHED = """
+import klrubench.simulate
+from klrubench.engine.jit import kernel_hash
+from klrubench.engine.quantum import run_alone
+from klrubench.mm.lru import lru_add
+from klrubench.mm.vmscan import evict_folios
+from klrubench.simulate.placement import allocate
+print([kernel_hash() in str(kernel._cache.cache_path) for kernel in (run_alone, lru_add, evict_folios, allocate)])
+"""
+
+
+@pytest.mark.parametrize("first", ["numba", "klrubench.machine", "klrubench.mm.fault", "klrubench.engine.array_table"])
+def test_kernels_are_cached_by_the_hash_of_all_sources_whatever_is_imported_first(first: str, tmp_path: Path) -> None:
+    """Beside its source a kernel would outlive an edit of a helper in another file."""
+    script = f"import {first}\n" + CACHED
+    environment = {**os.environ, "KLRUBENCH_CACHE": str(tmp_path)}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == str([True] * 4)

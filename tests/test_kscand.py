@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from folios import make_whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,6 +37,7 @@ def random_mm(rng: np.random.Generator, vmas: Vmas, young: float) -> Mm:
     mm.folio[:] = rng.integers(0, 5, n)
     for flag, share in ((IDLE, 0.7), (YOUNG, 0.2), (REFERENCED, 0.1), (WORKINGSET, 0.5)):
         mm.folio[:] |= np.where(rng.random(n) < share, flag, 0).astype(np.uint8)
+    make_whole(mm)
     return mm
 
 
@@ -50,37 +52,38 @@ class SlowScan:
     def scan(self, memcg: int, first: int, budget: int) -> tuple[int, int, list[int]]:
         """Every page of the memcg's VMAs from `first`, in address order, while the budget lasts."""
         visited, listed = 0, []
-        for start, end, owner, _file, order, _space in self.vmas:
+        for start, end, owner, _file, order, _space, leaf in self.vmas:
             for page in range(start, end):
                 if owner != memcg or page < first:
                     continue
                 if budget <= 0:
                     return page, visited, listed
-                budget -= 512 if order else 1
+                budget -= 1 << leaf
                 visited += 1
-                if self.visit(page):
+                if self.visit(page, page if leaf else page >> order << order):
                     listed.append(page)
         return -1, visited, listed
 
-    def visit(self, page: int) -> bool:
+    def visit(self, page: int, head: int) -> bool:
         node = self.pte[page] & NODE_MASK
         self.scanned[node] += 1
         young = bool(self.pte[page] & ACCESSED)
         if young:
             self.pte[page] -= ACCESSED
-            self.folio[page] |= YOUNG
-        if self.posted and (self.folio[page] & (YOUNG | REFERENCED) or not self.folio[page] & IDLE):
+            self.folio[head] |= YOUNG
+        if self.posted and (self.folio[head] & (YOUNG | REFERENCED) or not self.folio[head] & IDLE):
             young = True
-        self.folio[page] |= IDLE
+        self.folio[head] |= IDLE
         self.sighted[page] = self.sighted[page] + 1 if young else 0
         self.found[node] += young
-        return young and self.sighted[page] >= self.wanted and node > 0 and bool(self.folio[page] & GEN_MASK)
+        return young and self.sighted[page] >= self.wanted and node > 0 and bool(self.folio[head] & GEN_MASK)
 
 
 VMAS: list[Vmas] = [
     [(700, 0, False, 0), (300, 1, False, 0), (520, 0, True, 0)],
     [(40, 0, False, 9), (600, 0, False, 0), (90, 1, True, 9)],
     [(512, 1, False, 0)],
+    [(640, 0, False, 4), (100, 1, False, 0), (512, 0, True, 7), (48, 1, True, 3)],
 ]
 
 

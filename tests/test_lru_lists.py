@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from folios import folios_of
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from klrubench.engine.bits import ACCESSED, ACTIVE, GEN_MASK, IDLE, NODE_MASK, PMD_OLD, REFERENCED, WORKINGSET, YOUNG
 from klrubench.errors import ConservationError
+from klrubench.mm.folio import folio_ptes
 from klrubench.mm.lru import folio_seq, folio_update_gen, lru_add, lru_isolate
 from klrubench.mm.mglru.aging import should_run_aging, try_to_inc_max_seq, try_to_inc_min_seq
 from klrubench.mm.mglru.mm_list import next_mm
@@ -36,6 +38,7 @@ from klrubench.mm.state import (
     TIER,
     TWO_STEP,
     VMA_FILE,
+    VMA_LEAF_ORDER,
     VMA_MEMCG,
     VMA_ORDER,
     WINDOW,
@@ -48,12 +51,14 @@ from klrubench.simulate.placement import allocate
 from klrubench.simulate.result import check_memory
 
 MEMCGS, NODES = 2, 3
-VMAS = [(300, 0, False, 0), (5, 0, True, 9), (200, 1, True, 0), (100, 1, False, 0)]
-CAPACITY = [1800, 2000, 2200]
+VMAS = [
+    (300, 0, False, 0), (5, 0, True, 9), (200, 1, True, 0), (100, 1, False, 0), (96, 1, False, 3), (512, 0, True, 8),
+]  # fmt: skip
+CAPACITY = [2000, 2200, 2400]
 
 
 def small_memory(two_step: bool) -> Mm:
-    """Two memcgs, anonymous and file pages, 4 KiB and 2 MiB folios, three tiers."""
+    """Two memcgs, anonymous and file pages, folios of 4 KiB, 32 KiB, 1 MiB and 2 MiB, three tiers."""
     mm = new_mm(VMAS, CAPACITY, [0, 1, 2], MEMCGS, 64)
     mm.setting[[TWO_STEP, WINDOW]] = two_step, -1
     mm.node[:, DEMOTION_TARGET] = 1, 2, -1
@@ -95,7 +100,7 @@ def check_lists(mm: Mm) -> None:
                     assert generation in alive and (mm.folio[page] & GEN_MASK) - 1 in alive
                     assert row[VMA_FILE] == file and row[VMA_MEMCG] * NODES + (mm.pte[page] & NODE_MASK) == lruvec
                     seen.append(page)
-    assert sorted(seen) == pages_of(mm).tolist()
+    assert sorted(seen) == folios_of(mm).tolist()
 
 
 def check_frames(mm: Mm) -> None:
@@ -109,7 +114,7 @@ def check_frames(mm: Mm) -> None:
             mine = [
                 p
                 for p in pages_of(mm)
-                if (mm.pte[p] & NODE_MASK) == node and mm.vma[mm.block_vma[p >> 9], VMA_ORDER] == order
+                if (mm.pte[p] & NODE_MASK) == node and mm.vma[mm.block_vma[p >> 9], VMA_LEAF_ORDER] == order
             ]
             assert sorted(stack + mm.pfn[mine].tolist()) == list(range(start, start + size))
 
@@ -117,20 +122,21 @@ def check_frames(mm: Mm) -> None:
 class LruMachine(RuleBasedStateMachine):
     """Placement, then everything that the kernel does to lists, in any order."""
 
-    pages = st.lists(st.integers(0, 604), min_size=1, max_size=40)
+    pages = st.lists(st.integers(0, 1212), min_size=1, max_size=40)
+    folios = st.lists(st.integers(0, 618), min_size=1, max_size=40)
     where = st.tuples(st.integers(0, MEMCGS - 1), st.integers(0, NODES - 1))
 
     @initialize(two_step=st.booleans(), seed=st.integers(0, 99), first=st.permutations(range(NODES)))
     def place(self, two_step: bool, seed: int, first: list[int]) -> None:
         self.mm = small_memory(two_step)
-        self.ids = pages_of(self.mm)
+        self.ids, self.heads = pages_of(self.mm), folios_of(self.mm)
         assert allocate(self.mm.address, np.random.default_rng(seed).permutation(self.ids), np.array(first)) == 0
         self.walk = np.zeros(N_WALK, np.int64)
 
     def top_resident(self) -> int:
         top = 0
-        for start, end, _, _, order, _ in self.mm.vma.tolist():
-            top += int(np.count_nonzero((self.mm.pte[start:end] & NODE_MASK) == 0)) << order
+        for start, end, _, _, _, _, leaf in self.mm.vma.tolist():
+            top += int(np.count_nonzero((self.mm.pte[start:end] & NODE_MASK) == 0)) << leaf
         return top
 
     @rule(pages=pages)
@@ -140,9 +146,9 @@ class LruMachine(RuleBasedStateMachine):
             self.mm.pte[page >> 9 << 9 : ((page >> 9) + 1) << 9] &= 0xFF ^ PMD_OLD
         self.mm.mms[:, MM_RAN:] = 1
 
-    @rule(pages=pages, reclaiming=st.booleans(), rotated=st.booleans())
-    def isolate_and_put_back(self, pages: list[int], reclaiming: bool, rotated: bool) -> None:
-        for page in self.ids[pages]:
+    @rule(folios=folios, reclaiming=st.booleans(), rotated=st.booleans())
+    def isolate_and_put_back(self, folios: list[int], reclaiming: bool, rotated: bool) -> None:
+        for page in self.heads[folios]:
             assert lru_isolate(self.mm, page, reclaiming)
             assert not lru_isolate(self.mm, page, reclaiming)
             lru_add(self.mm, page, rotated)
@@ -154,14 +160,13 @@ class LruMachine(RuleBasedStateMachine):
             if self.mm.node[self.mm.pte[page] & NODE_MASK, TIER] > 0:
                 free = int(self.mm.node[0, FREE])
                 moved = promote(self.mm, page, 0, 1)
-                assert moved == (512 if self.mm.vma[self.mm.block_vma[page >> 9], VMA_ORDER] else 1) or (
-                    moved == 0 and free < 20 + 512
-                )
+                size = 1 << int(self.mm.vma[self.mm.block_vma[page >> 9], VMA_ORDER])
+                assert moved == size or (moved == 0 and free < 20 + size)
         assert self.top_resident() - before == self.mm.stat[PGPROMOTE_SUCCESS] - count
 
-    @rule(pages=pages)
-    def demote_some(self, pages: list[int]) -> None:
-        for page in self.ids[pages]:
+    @rule(folios=folios)
+    def demote_some(self, folios: list[int]) -> None:
+        for page in self.heads[folios]:
             target = int(self.mm.node[self.mm.pte[page] & NODE_MASK, DEMOTION_TARGET])
             if target >= 0:
                 lru_isolate(self.mm, page, True)
@@ -207,12 +212,15 @@ class LruMachine(RuleBasedStateMachine):
                 return
         raise AssertionError("kswapd does not come to an end")
 
-    @rule(pages=pages)
-    def track_idle(self, pages: list[int]) -> None:
-        chosen = np.unique(self.ids[pages])
+    @rule(folios=folios, last=st.booleans())
+    def track_idle(self, folios: list[int], last: bool) -> None:
+        """A touch of any page of a folio, here its first or last, ends its being idle."""
+        chosen = np.unique(self.heads[folios])
+        ptes = np.array([int(folio_ptes(self.mm, page)) for page in chosen])
         assert set_idle(self.mm, chosen) == len(chosen)
-        assert not (self.mm.pte[chosen] & ACCESSED).any() and (self.mm.folio[chosen] & IDLE).all()
-        self.mm.pte[chosen[::2]] |= ACCESSED
+        assert all(not (self.mm.pte[k : k + n] & ACCESSED).any() for k, n in zip(chosen, ptes, strict=True))
+        assert (self.mm.folio[chosen] & IDLE).all()
+        self.mm.pte[(chosen + (ptes - 1) * last)[::2]] |= ACCESSED
         out = np.empty(len(chosen), np.uint32)
         checked, touched = check_idle(self.mm, chosen, out)
         lower = chosen[::2][self.mm.node[self.mm.pte[chosen[::2]] & NODE_MASK, TIER] > 0]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from folios import make_whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_walk import BITS, GIB, NODES, SlowWalk
@@ -56,9 +57,10 @@ def random_mm(rng: np.random.Generator, vmas: Vmas, two_step: bool, old: float, 
     mm.folio[:] = (
         rng.choice([0, 1, 2, 2, 3, 3, 4, 4], n) | rng.choice([0, REFERENCED], n) | rng.choice([0, 0, WORKINGSET], n)
     )
-    for start, end, _, _, order, _ in mm.vma.tolist():
-        if order:
+    for start, end, _, _, _, _, leaf in mm.vma.tolist():
+        if leaf:
             mm.pte[start:end] &= 0xFF ^ PMD_OLD
+    make_whole(mm)
     mm.setting[TWO_STEP] = two_step
     mm.lru[:, MAX_SEQ] = rng.integers(3, 9, len(mm.lru))
     if filters:
@@ -138,8 +140,8 @@ def compare(
             walk[REPORTED], twin.out = 0, []
         for row in mm.vma.tolist():
             for page in rng.integers(row[0], row[1], retouch).tolist():
-                touch(mm, page, row[4] > 0)
-                twin.touch(page, row[4] > 0)
+                touch(mm, page, row[6] > 0)
+                twin.touch(page, row[6] > 0)
     assert mm.pte.tolist() == twin.pte
     assert mm.folio.tolist() == twin.folio
     assert mm.lru[lruvec].tolist() == twin.row
@@ -151,19 +153,13 @@ def compare(
 
 @st.composite
 def address_spaces(draw: Any) -> Vmas:
-    """Up to four VMAs of two memcgs, anonymous or file, of 4 KiB or 2 MiB pages."""
+    """Up to four VMAs of two memcgs, anonymous or file, of folios of 4 KiB, 2 MiB or between."""
     sizes = st.one_of(st.integers(1, 700), st.integers(1, 3).map(lambda n: 512 * n), st.integers(512 * 60, 512 * 75))
     vmas = []
     for _ in range(draw(st.integers(1, 4))):
-        huge = draw(st.booleans())
-        vmas.append(
-            (
-                draw(st.integers(1, 600)) if huge else draw(sizes),
-                draw(st.integers(0, 1)),
-                draw(st.booleans()),
-                9 if huge else 0,
-            )
-        )
+        order = draw(st.sampled_from([0, 0, 1, 2, 4, 6, 7, 8, 9]))
+        ids = draw(st.integers(1, 600)) if order == 9 else -(-draw(sizes) >> order) << order
+        vmas.append((ids, draw(st.integers(0, 1)), draw(st.booleans()), order))
     return vmas
 
 

@@ -1,8 +1,8 @@
 """The one jit wrapper: every kernel is compiled alike, and cached by the hash of all kernel sources.
 
 numba does not notice an edit in another file, so a cached kernel would go on calling the old helper. `use_cache_dir`
-therefore keys the cache directory by the sources of all the framework's kernels;
-it must run before the first kernel is decorated.
+therefore keys the cache directory by the sources of all the framework's kernels, before the first kernel is decorated
+and whether or not numba was imported before.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ import numba  # noqa: E402  (the cache directory is read when numba is imported)
 import numba.extending  # noqa: E402
 from numba.core.registry import CPUDispatcher  # noqa: E402
 
-numba.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]  # others may have imported numba before
+_config: Any = numba.config
+_config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]  # it was read earlier if others have imported numba before
 
 # Each function's wrapper for callers in C takes a tenth of the time of compiling, and nobody calls it.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
