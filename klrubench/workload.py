@@ -17,6 +17,7 @@ PAGES_PER_GIB = 1 << 18
 PAGE_ORDERS = {
     "4k": 0, "16k": 2, "32k": 3, "64k": 4, "128k": 5, "256k": 6, "512k": 7, "1m": 8, "2m": 9,
 }  # fmt: skip
+HUGE_ORDER = PAGE_ORDERS["2m"]  # a PMD maps it
 
 
 class Stream(Protocol):

@@ -11,6 +11,7 @@ from klrubench.machine import Machine
 from klrubench.machine.sysctls import default_sysctls, full_name
 from klrubench.report.footnotes import SCALE, WAKE, Footnotes
 from klrubench.report.text import joined, significant, wrapped
+from klrubench.workload import HUGE_ORDER, PAGE_ORDERS
 
 ALWAYS = ("kernel.numa_balancing", "demotion_enabled")
 
@@ -60,6 +61,13 @@ class Header:
         return nodes[0].name, next(node.name for node in nodes if node.tier == nodes[-1].tier)
 
 
+# 4 KiB and 2 MiB are pages of the hardware; what lies between is a folio of many PTEs
+PAGE_WORDS = {
+    name: f"{name[:-1]} {'KiB' if name[-1] == 'k' else 'MiB'} {'pages' if order in (0, HUGE_ORDER) else 'folios'}"
+    for name, order in PAGE_ORDERS.items()
+}
+
+
 def header_lines(header: Header, notes: Footnotes, width: int) -> list[str]:
     """The lines above a table, each at most `width` columns."""
     machine = header.machine
@@ -69,7 +77,7 @@ def header_lines(header: Header, notes: Footnotes, width: int) -> list[str]:
         f"{significant(header.duration_s, 3)} s (steady: last {significant(header.duration_s / 2, 3)} s)",
         f"kernel {machine.kernel}",
         f"HZ {machine.hz}",
-        _per_workload(header.pages, {"4k": "4 KiB pages", "2m": "2 MiB pages"}),
+        _per_workload(header.pages, PAGE_WORDS),
     ]
     sizing = "" if "ratio" in header.varies else machine.sizing()
     changes = machine.cost_changes()
