@@ -17,8 +17,8 @@ class Klruscand(Policy):
     """Find hot pages on slower nodes with the MGLRU page-table walk (RFC v2, 10 Sep 2025).
 
     pghot's stored time wraps: v5-compact each 4.1 s at HZ=1000 (16.4 s at 250), v5-precise 16.4 s (65.5 s),
-    v2 and v3 524 s (2097 s). A folio mapped by PTEs (a workload's page=64k, say) is a report for each young PTE: up to v2
-    each counts for its own frame, from v3 on all for the folio, which one pass can bring to the threshold.
+    v2 and v3 524 s (2097 s). A folio mapped by PTEs (a workload's page=64k, say) is a report for each young PTE: up to
+    v2 each counts for its own frame, from v3 on all for the folio, which one pass can bring to the threshold.
     """
 
     source = "RFC v2 2/2, 20250910235121.2544928-3-kinseyho@google.com; no numbers were posted"

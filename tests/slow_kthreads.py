@@ -55,7 +55,7 @@ class Bill:
 def kswapd(system: System, bill: Bill, node: int) -> Iterator[Any]:
     """Woken, it demotes in slices until the node is balanced or nothing more can be had."""
     mm, fold = system.mm, system.fold
-    state, progress, walk = mm.node[node], np.zeros(3, np.int64), np.zeros(vmscan.N_WALK, np.int64)
+    state, progress, walk = mm.node[node], np.zeros(4, np.int64), np.zeros(vmscan.N_WALK, np.int64)
     largest = 1 << int(mm.vma[:, VMA_ORDER].max())
     price = np.array([system.cost_ps("kswapd_scan"), system.cost_ps("kswapd_page"), vmscan.SLICE_PS // fold], np.int64)
     batch, examine = max(1, vmscan.MIN_LRU_BATCH // fold), max(1, vmscan.MAX_LRU_BATCH // fold)
@@ -73,14 +73,15 @@ def kswapd(system: System, bill: Bill, node: int) -> Iterator[Any]:
             mm.stat[KSWAPD_WAKES] += 1
             stolen = 0
             if state[DEMOTION_TARGET] >= 0:
-                progress[:] = 12, 0, 0
+                progress[:] = 12, 0, 0, 0
                 while progress[0] >= 1 and short(batch) > 0:
                     old, target = counters(), int(state[FREE]) + short(batch)
                     vmscan.balance_slice(mm, node, system.n_memcgs, target, price, examine, fold, walk, progress)
                     new = {name: n - old[name] for name, n in counters().items()}
                     stolen += new["pgsteal_kswapd"]
                     bill.charge(aging_pte=new["pgaging_pte"], aging_young=new["pgaging_young"])
-                    bill.charge(carry_page=new["pgcarried"], kswapd_scan=new["pgscan_kswapd"] + new["pgrefill"])
+                    bill.charge(carry_page=new["pgcarried"], kswapd_scan=int(progress[3]))
+                    progress[3] = 0
                     bill.moves("kswapd_page", new["demote_folios"], new["pgsteal_kswapd"])
                     yield None
             failed = is_classic.py_func(mm) and not stolen and short(0) > 0

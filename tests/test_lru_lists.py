@@ -204,7 +204,7 @@ class LruMachine(RuleBasedStateMachine):
 
     @rule(node=st.integers(0, 1), more=st.integers(1, 700))
     def kswapd(self, node: int, more: int) -> None:
-        mm, progress = self.mm, np.array([12, 0, 0], np.int64)
+        mm, progress = self.mm, np.array([12, 0, 0, 0], np.int64)
         target = int(mm.node[node, FREE]) + more
         for _ in range(3000):  # each round demotes a page or lowers the priority
             balance_slice(mm, node, MEMCGS, target, np.array([10, 100, 5000]), 64, 1, self.walk, progress)

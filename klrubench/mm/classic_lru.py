@@ -18,7 +18,7 @@ from klrubench.engine.jit import njit_inline
 from klrubench.mm.demotion import demote, next_demotion_node
 from klrubench.mm.folio import folio_nr_pages, test_and_clear_young
 from klrubench.mm.lru import ACTIVE_LIST, INACTIVE_LIST, list_head, lru_add, lru_isolate
-from klrubench.mm.state import DEMOTE_FAIL, NR_PAGES, PAGES_EACH, PGREFILL
+from klrubench.mm.state import DEMOTE_FAIL, NR_PAGES, PAGES_EACH, PGREFILL, PGSCAN_KSWAPD
 
 if TYPE_CHECKING:
     from klrubench.engine.kinds import Int
@@ -67,6 +67,7 @@ def shrink_active_list(mm: Mm, lruvec: int, file: int, pages: int) -> Int:
     while pages > 0 and mm.lru_prev[head] != head:
         page = np.int64(mm.lru_prev[head])
         pages -= folio_nr_pages(mm, page)
+        mm.stat[PGREFILL] += folio_nr_pages(mm, page)
         examined += 1
         lru_isolate(mm, page, True)
         rmap_referenced(mm, page)
@@ -102,6 +103,7 @@ def shrink_inactive_list(
     while pages > 0 and mm.lru_prev[head] != head:
         page = np.int64(mm.lru_prev[head])
         pages -= folio_nr_pages(mm, page)
+        mm.stat[PGSCAN_KSWAPD] += folio_nr_pages(mm, page)
         examined += 1
         lru_isolate(mm, page, True)
         if keeps_classic(mm, page):
@@ -124,9 +126,9 @@ def scan_target(mm: Mm, lruvec: int, which: int, file: int, priority: int, fold:
 @njit_inline
 def shrink_classic(
     mm: Mm, lruvec: int, node: int, priority: int, wanted: int, examine: int, fold: int
-) -> tuple[Int, Int]:
+) -> tuple[Int, Int, Int]:
     """One round of classic reclaim on a lruvec, at most about `examine` folios;
-    (inactive folios examined, pages demoted).
+    (inactive and active folios examined, pages demoted).
     """
     cluster = max(np.int64(1), np.int64(SWAP_CLUSTER_MAX // fold))
     preferred = next_demotion_node(mm, node)
@@ -152,5 +154,4 @@ def shrink_classic(
                 demoted += moved
     if inactive_is_low(mm, lruvec, 0):
         refilled += shrink_active_list(mm, lruvec, 0, cluster)
-    mm.stat[PGREFILL] += refilled
-    return examined, demoted
+    return examined, refilled, demoted

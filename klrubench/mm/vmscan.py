@@ -63,7 +63,6 @@ from klrubench.mm.state import (
     PGAGING_PTE,
     PGAGING_YOUNG,
     PGCARRIED,
-    PGREFILL,
     PGSCAN_KSWAPD,
     PGSTEAL_KSWAPD,
     TWO_STEP,
@@ -92,7 +91,7 @@ DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = (
     16  # runs without a page after which kswapd is not woken again (classic LRU; under MGLRU it never fails)
 )
-WORK = (DEMOTE_FOLIOS, PGSTEAL_KSWAPD, PGREFILL, PGAGING_PTE, PGAGING_YOUNG, PGCARRIED, PGSCAN_KSWAPD)
+WORK = (DEMOTE_FOLIOS, PGSTEAL_KSWAPD, PGAGING_PTE, PGAGING_YOUNG, PGCARRIED)
 # Work that kswapd does before others run. kv and uniform with pghot v3 and v5, random promotion and hint faults take
 # the same time within seeds with slices of 5, 10 and 20 ms (v3: 124.6, 124.7, 124.6 s).
 SLICE_PS = 20_000_000_000
@@ -209,14 +208,15 @@ def prefetch_victim(mm: Mm, page: int) -> np.int64:
 
 @njit_inline
 def evict_folios(mm: Mm, lruvec: int, node: int, wanted: int, examine: int, fold: int) -> tuple[Int, Int]:
-    """Take folios from the tail of the oldest generation, demote those not young; returns (examined, demoted pages).
+    """Take folios from the tail of the oldest generation, demote those not young; returns (folios examined, pages
+    demoted).
 
-    A folio whose generation a walk has changed is only moved to its list.
-    Stops after `examine` folios or `wanted` pages.
+    A folio whose generation a walk has changed is only moved to its list. Stops after `examine` pages were examined or
+    `wanted` demoted.
     """
     row = mm.lru[lruvec]
     target = next_demotion_node(mm, node)
-    examined = demoted = np.int64(0)
+    examined = scanned = demoted = np.int64(0)
     for file in range(1, -1, -1):
         if row[MIN_SEQ_ANON + file] + MIN_NR_GENS > row[MAX_SEQ]:
             continue
@@ -225,9 +225,10 @@ def evict_folios(mm: Mm, lruvec: int, node: int, wanted: int, examine: int, fold
         ahead = np.int64(head)
         for _ in range(VICTIMS_AHEAD):
             ahead = prefetch_victim(mm, ahead)
-        while examined < examine and demoted < wanted and mm.lru_prev[head] != head:
+        while scanned < examine and demoted < wanted and mm.lru_prev[head] != head:
             page = np.int64(mm.lru_prev[head])
             examined += 1
+            scanned += folio_nr_pages(mm, page)
             ahead = prefetch_victim(mm, ahead)
             own = np.int64(mm.folio[page] & np.uint8(GEN_MASK)) - 1
             if own != generation:
@@ -242,7 +243,9 @@ def evict_folios(mm: Mm, lruvec: int, node: int, wanted: int, examine: int, fold
             demoted += moved
             if moved == 0:
                 mm.stat[DEMOTE_FAIL] += folio_nr_pages(mm, page)
+                mm.stat[PGSCAN_KSWAPD] += scanned
                 return examined, demoted
+    mm.stat[PGSCAN_KSWAPD] += scanned
     return examined, demoted
 
 
@@ -258,37 +261,36 @@ def shrink_lruvec(
     fold: int,
     walk: np.ndarray,
     classic: bool | None,
-) -> tuple[Int, Int, bool]:
-    """A batch of a round of reclaim on a lruvec: (folios examined, pages demoted, whether a generation was made).
+) -> tuple[Int, Int, Int, bool]:
+    """A batch of a round of reclaim on a lruvec, of up to `examine` pages: (folios examined, classic ones of the active
+    list apart, pages demoted, whether a generation was made).
 
     classic: None under MGLRU: a constant of the type, so that only what is run is compiled.
     """
     aged = False
     if classic is not None:
-        examined, demoted = shrink_classic(mm, lruvec, node, priority, wanted, examine, fold)
-        mm.stat[PGSCAN_KSWAPD] += examined
+        examined, refilled, demoted = shrink_classic(mm, lruvec, node, priority, wanted, examine, fold)
         mm.stat[PGSTEAL_KSWAPD] += demoted
-        return examined, demoted, False
+        return examined, refilled, demoted, False
     try_to_inc_min_seq(mm, lruvec)
     if should_run_aging(mm, lruvec):
         if priority == DEF_PRIORITY:
-            return 0, 0, False  # at the default priority reclaim does not age
+            return 0, 0, 0, False  # at the default priority reclaim does not age
         aged = try_to_inc_max_seq(mm, lruvec, memcg, node, 0, walk)
         if not aged:
-            return 0, 0, False
+            return 0, 0, 0, False
     evictable = np.int64(0)
     for k in range(MAX_NR_GENS * 2):
         evictable += mm.lru[lruvec, NR_PAGES + k]
     examine = min(examine, max(np.int64(1), evictable >> priority))
     examined, demoted = evict_folios(mm, lruvec, node, wanted, examine, fold)
-    mm.stat[PGSCAN_KSWAPD] += examined
     mm.stat[PGSTEAL_KSWAPD] += demoted
-    return examined, demoted, aged
+    return examined, np.int64(0), demoted, aged
 
 
 @njit_inline
 def round_pages(mm: Mm, lruvec: int, priority: int) -> Int:
-    """Folios that a round at this priority examines, in batches: the lists' size >> priority.
+    """Pages that a round at this priority examines, in batches: the lists' size >> priority.
 
     try_to_shrink_lruvec goes on in batches of MAX_LRU_BATCH, shrink_lruvec (classic: the inactive lists) in clusters.
     """
@@ -314,8 +316,8 @@ def reclaim_slice(
     """kswapd's work until the node has `target_free` pages, the slice is used, an aging pass was made, or priority is
     spent.
 
-    price: i64 [3], ps a folio examined, ps a page demoted, ps of the slice. progress: i64 [3],
-    priority, the next memcg, and folios left of its round, kept from slice to slice.
+    price: i64 [3], ps a folio examined, ps a page demoted, ps of the slice. progress: i64 [4], priority, the next
+    memcg, and pages left of its round, kept from slice to slice; folios examined in all, added to.
     """
     used = np.int64(0)
     found = False
@@ -325,13 +327,14 @@ def reclaim_slice(
         wanted = target_free - mm.node[node, FREE]
         if progress[2] <= 0:
             progress[2] = round_pages(mm, lruvec, progress[0])
-        batch = min(examine, progress[2])
-        examined, demoted, aged = shrink_lruvec(
+        batch, before = min(examine, progress[2]), mm.stat[PGSCAN_KSWAPD]
+        examined, refilled, demoted, aged = shrink_lruvec(
             mm, lruvec, memcg, node, progress[0], wanted, batch, fold, walk, classic
         )
         found = found or demoted > 0
         used += examined * price[0] + demoted * price[1] + 1
-        progress[2] = progress[2] - examined if examined else 0
+        progress[3] += examined + refilled
+        progress[2] = progress[2] - (mm.stat[PGSCAN_KSWAPD] - before) if examined else 0
         if progress[2] <= 0:
             progress[1] += 1
         if progress[1] >= memcgs:
@@ -387,10 +390,10 @@ def charged_slice(mm: Mm, t: Any) -> float:
     stat, before, fold, events, price = mm.stat, t.before, t.own[K_FOLD], t.events, t.price_ps
     folios, pages = stat[DEMOTE_FOLIOS] - before[0], stat[PGSTEAL_KSWAPD] - before[1]
     t.own[K_STOLEN] += pages
-    spent = charged(events, price, C_PTE, stat[PGAGING_PTE] - before[3], fold)
-    spent += charged(events, price, C_YOUNG, stat[PGAGING_YOUNG] - before[4], fold)
-    spent += charged(events, price, C_CARRY, stat[PGCARRIED] - before[5], fold)
-    spent += charged(events, price, C_SCAN, stat[PGSCAN_KSWAPD] - before[6] + stat[PGREFILL] - before[2], fold)
+    spent = charged(events, price, C_PTE, stat[PGAGING_PTE] - before[2], fold)
+    spent += charged(events, price, C_YOUNG, stat[PGAGING_YOUNG] - before[3], fold)
+    spent += charged(events, price, C_CARRY, stat[PGCARRIED] - before[4], fold)
+    spent += charged(events, price, C_SCAN, t.progress[3], fold)
     return spent + charged_moves(events, price, C_PAGE, C_HUGE, folios, pages, fold)
 
 
@@ -413,6 +416,7 @@ def kswapd_turn(context: int, classic: bool | None) -> Int:
     if t.progress[0] >= 1 and state[FREE] < target:
         for k in range(len(WORK)):
             t.before[k] = mm.stat[WORK[k]]
+        t.progress[3] = 0
         reclaim_slice(
             mm, own[K_NODE], own[K_MEMCGS], target, t.slice_price, own[K_EXAMINE], own[K_FOLD], t.walk, t.progress,
             classic,
@@ -457,7 +461,7 @@ class Kswapd:
         own[[K_BATCH, K_EXAMINE]] = max(1, MIN_LRU_BATCH // fold), max(1, MAX_LRU_BATCH // fold)
         own[K_ROOM] = 1 << order if order else 0
         price = np.array([system.cost_ps("kswapd_scan"), system.cost_ps("kswapd_page"), SLICE_PS // fold], np.int64)
-        arrays = [own, price, np.zeros(N_WALK, np.int64), np.zeros(3, np.int64), np.zeros(len(WORK), np.int64)]
+        arrays = [own, price, np.zeros(N_WALK, np.int64), np.zeros(4, np.int64), np.zeros(len(WORK), np.int64)]
         wake = mm.node[self.node, KSWAPD_WAKE : KSWAPD_WAKE + 1]
         turn = kswapd_classic if is_classic.py_func(mm) else kswapd_mglru
         system.kernel_thread("kswapd", turn, COSTS, arrays, wake_word=wake)
