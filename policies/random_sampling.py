@@ -7,7 +7,7 @@ from klrubench.policy import Policy, Steps, System, param
 
 
 class RandomSampling(Policy):
-    """Idle page tracking on random pages: mark a sample, look again, record the touched ones in pghot.
+    """Idle page tracking on random folios: mark a sample, look again, record the touched ones in pghot.
     Not PEBS or IBS.
     """
 
@@ -44,9 +44,9 @@ class RandomSampling(Policy):
         system.daemon("random_sampling", self.sample, phase_ms=self.interval_ms)
 
     def sample(self, system: System) -> Steps:
-        rng, n = system.rng("random_sampling"), system.scaled(self.pages, "pages a round")
+        rng, n, left = system.rng("random_sampling"), system.scaled(self.pages, "pages a round"), 0
         while True:
-            drawn = system.random_lower_pages(rng, n)
+            drawn, left = system.random_lower_folios(rng, n + left)
             for _look in range(self.threshold):  # as many looks as pghot wants sightings
                 system.charge(idle_set=page_idle.set_idle(system.mm, drawn))
                 yield system.sleep_ms(self.interval_ms)

@@ -15,7 +15,7 @@ from toy_threads import row_of, run_events
 from klrubench.engine.kthread import FLUSHES, JIFFIES, PARK, PS_PER_S, REQUEST, SLEEP
 from klrubench.mm import kmigrated, kpromoted, pghot, pghot_v0, pghot_v1, vmscan
 from klrubench.mm.lru import is_classic
-from klrubench.mm.migrate import FLUSH_FOLIOS, slice_ps
+from klrubench.mm.migrate import FLUSH_PAGES, demoted_page_ps, slice_ps
 from klrubench.mm.pghot_map import migrate_ready
 from klrubench.mm.state import (
     DEMOTION_TARGET,
@@ -57,12 +57,16 @@ def kswapd(system: System, bill: Bill, node: int) -> Iterator[Any]:
     mm, fold = system.mm, system.fold
     state, progress, walk = mm.node[node], np.zeros(4, np.int64), np.zeros(vmscan.N_WALK, np.int64)
     largest = 1 << int(mm.vma[:, VMA_ORDER].max())
-    price = np.array([system.cost_ps("kswapd_scan"), system.cost_ps("kswapd_page"), vmscan.SLICE_PS // fold], np.int64)
+    price = np.array([system.cost_ps("kswapd_scan"), demoted_page_ps(system), vmscan.SLICE_PS // fold], np.int64)
     batch, examine = max(1, vmscan.MIN_LRU_BATCH // fold), max(1, vmscan.MAX_LRU_BATCH // fold)
 
     def short(extra: int) -> int:
         mark = WMARK_PROMO if system.balance_to_promo else WMARK_HIGH
-        return int(state[mark]) + (largest if largest > 1 else 0) + extra - int(state[FREE])
+        return (
+            max(int(state[mark]) + (max(1, largest // fold) if largest > 1 else 0), largest if largest > 1 else 0)
+            + extra
+            - int(state[FREE])
+        )
 
     def counters() -> dict[str, int]:
         return dict(zip(STATS, mm.stat.tolist(), strict=True))
@@ -147,7 +151,7 @@ def popped(system: System, bill: Bill, thread: kpromoted.Kpromoted) -> Iterator[
         thread.full += n == budget
         bill.moves("kpromoted_page", folios, pages)
         bill.charge(kpromoted_pop=n - folios)
-        bill.flushes = -(-folios * system.fold // FLUSH_FOLIOS)
+        bill.flushes = -(-pages * system.fold // FLUSH_PAGES)
 
 
 def kick(thread: kpromoted.Kpromoted) -> None:

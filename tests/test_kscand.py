@@ -51,7 +51,7 @@ class SlowScan:
 
     def scan(self, memcg: int, first: int, budget: int) -> tuple[int, int, list[int]]:
         """Every page of the memcg's VMAs from `first`, in address order, while the budget lasts."""
-        visited, listed = 0, []
+        visited, listed, last = 0, [], -1
         for start, end, owner, _file, order, _space, leaf in self.vmas:
             for page in range(start, end):
                 if owner != memcg or page < first:
@@ -60,8 +60,10 @@ class SlowScan:
                     return page, visited, listed
                 budget -= 1 << leaf
                 visited += 1
-                if self.visit(page, page if leaf else page >> order << order):
+                head = page if leaf else page >> order << order
+                if self.visit(page, head) and head != last:
                     listed.append(page)
+                    last = head
         return -1, visited, listed
 
     def visit(self, page: int, head: int) -> bool:

@@ -84,10 +84,18 @@ def is_young(mm: Mm, head: int) -> bool:
     return bool(young)
 
 
+def folios_of(mm: Mm, pages: np.ndarray) -> np.ndarray:
+    """`page_folio` of each of many pages."""
+    if not mm.setting[LARGE_FOLIOS]:
+        return pages
+    ids = pages.astype(np.int64)
+    row = mm.vma[mm.block_vma[ids >> TABLE_SHIFT]]
+    return np.asarray(ids & -(np.int64(1) << (row[:, VMA_ORDER] - row[:, VMA_LEAF_ORDER])))
+
+
 def heads(mm: Mm, pages: np.ndarray) -> np.ndarray:
     """The folios of page ids, each once, in the order in which they come up."""
     if not mm.setting[LARGE_FOLIOS]:
         return pages
-    row = mm.vma[mm.block_vma[pages >> TABLE_SHIFT]]
-    found = pages & -(np.int64(1) << (row[:, VMA_ORDER] - row[:, VMA_LEAF_ORDER]))
+    found = folios_of(mm, pages)
     return found[np.sort(np.unique(found, return_index=True)[1])]

@@ -14,7 +14,7 @@ import numpy as np
 from klrubench.engine.array_table import reader
 from klrubench.engine.jit import njit_source
 from klrubench.engine.kthread import FLUSHES, JIFFIES, PARK, REQUEST, SLEEP, charged, charged_moves
-from klrubench.mm.migrate import FLUSH_FOLIOS
+from klrubench.mm.migrate import FLUSH_PAGES
 
 if TYPE_CHECKING:
     from klrubench.engine.kinds import Int
@@ -51,7 +51,7 @@ def charged_round(t: Any, budget: int, popped: int, folios: int, pages: int) -> 
     own[P_WAKES] += 1
     own[P_FULL] += popped == budget
     moved = charged_moves(events, price, C_PAGE, C_HUGE, folios, pages, own[P_FOLD])
-    t.row[FLUSHES] = (folios * own[P_FOLD] + FLUSH_FOLIOS - 1) // FLUSH_FOLIOS
+    t.row[FLUSHES] = (pages * own[P_FOLD] + FLUSH_PAGES - 1) // FLUSH_PAGES
     return np.int64(np.rint(moved + charged(events, price, C_POP, popped - folios, own[P_FOLD])))
 
 

@@ -57,6 +57,7 @@ def _scan_ptes(
 ) -> tuple[Int, Int, Int]:
     mm = mm_at(address)
     listed = visited = np.int64(0)
+    last = np.int64(-1)
     for v in range(len(mm.vma)):
         row = mm.vma[v]
         if row[VMA_MEMCG] != memcg or row[VMA_END] <= first:
@@ -82,8 +83,8 @@ def _scan_ptes(
             sighted[page] = seen
             if accessed:
                 nodes[node, 1] += 1
-                if seen >= wanted and mm.node[node, TIER] > 0 and (flags & np.uint8(GEN_MASK)) != 0:
-                    out[listed] = page
+                if seen >= wanted and folio != last and mm.node[node, TIER] > 0 and (flags & np.uint8(GEN_MASK)) != 0:
+                    out[listed], last = page, folio
                     listed += 1
             page += 1
     return np.int64(-1), visited, listed

@@ -157,15 +157,15 @@ def set_generation(mm: Mm, page: int, lruvec: int, generation: int) -> None:
 
 @njit_inline
 def folio_update_gen(mm: Mm, page: int, lruvec: int) -> int:
-    """What a page-table access does to the generation; returns pages whose generation changed.
+    """What a page-table access does to the generation of a folio; returns 1 if that changed.
 
     Up to 6.13 the first observation moves the folio to max_seq. From 6.14 the first only sets PG_referenced, the second
     sets PG_workingset and moves it. A folio that reclaim has isolated (its own other PTEs are met by look-around) is
-    marked for the reference check to come.
+    marked up to 6.13, and left alone from 6.14 on.
     """
     flags = mm.folio[page]
     if not flags & np.uint8(GEN_MASK):
-        if not mm.setting[TWO_STEP] or not flags & np.uint8(REFERENCED | WORKINGSET):
+        if not mm.setting[TWO_STEP]:
             mm.folio[page] = flags | np.uint8(REFERENCED)
         return 0
     if mm.setting[TWO_STEP]:

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 PAGE_BYTES = 4096.0
 SLICE_PS = 1_000_000_000, 10_000_000_000  # least and most work of a migrating thread before others run
-FLUSH_FOLIOS = 512  # folios a TLB flush of batched migration (migrate_pages batching, 20230116063057.653862-1)
+FLUSH_PAGES = 512  # a TLB flush of batched migration (NR_MAX_BATCHED_MIGRATION, 20230116063057.653862-1)
 
 
 @njit_inline
@@ -215,8 +215,6 @@ def _promote_many(address: int, pages: np.ndarray, target: int, fold: int) -> tu
     folios = moved = np.int64(0)
     for k in range(len(pages)):
         page = np.int64(pages[k])
-        if mm.setting[LARGE_FOLIOS] and is_toptier(mm, page):  # it came with its folio
-            continue
         n = promote(mm, page, target, fold)
         folios += n > 0
         moved += n
@@ -224,17 +222,26 @@ def _promote_many(address: int, pages: np.ndarray, target: int, fold: int) -> tu
 
 
 def promote_many(mm: Mm, pages: np.ndarray, target: int, fold: int) -> tuple[int, int]:
-    """Promote page ids of lower tiers, each through the gate; returns (folios, 4 KiB pages) promoted."""
+    """Promote folios of lower tiers, by their first pages, each through the gate; (folios, 4 KiB pages) promoted."""
     return _promote_many(mm.address, pages, target, fold)
 
 
 def promote_pages(system: System, pages: np.ndarray, target: int) -> int:
-    """Asynchronous batched promotion of page ids by the running thread, which pays for it; returns folios promoted."""
+    """Asynchronous batched promotion of the folios of page ids by the running thread, which pays for it; returns folios
+    promoted.
+    """
+    pages = heads(system.mm, pages)
     folios, moved = promote_many(system.mm, pages, target, system.fold)
     system.charge_moves("kpromoted_page", folios, moved)
     system.charge(kpromoted_pop=len(pages) - folios)
-    system.flush_tlb(folios, FLUSH_FOLIOS)
+    system.flush_tlb(moved, FLUSH_PAGES)
     return int(folios)
+
+
+def demoted_page_ps(system: System) -> int:
+    """What kswapd pays for a 4 KiB page of the largest folios in use, ps."""
+    pages = 1 << int(system.mm.vma[:, VMA_ORDER].max())
+    return int(folio_price.py_func(system.cost_ps("kswapd_page"), system.cost_ps("migrate_2m"), pages)) // pages
 
 
 def slice_ps(system: System) -> int:
@@ -244,10 +251,10 @@ def slice_ps(system: System) -> int:
     turn by then, the gate would turn away what on a real machine finds room. From 1 to 10 ms, full size.
     """
     mark = system.mm.node[system.default_target]
-    refill = int(mark[WMARK_PROMO] - mark[WMARK_HIGH]) * system.cost_ps("kswapd_page")
+    refill = int(mark[WMARK_PROMO] - mark[WMARK_HIGH]) * demoted_page_ps(system)
     largest = 1 << int(system.mm.vma[:, VMA_ORDER].max())
     if largest > 1:
-        refill += folio_price.py_func(system.cost_ps("kswapd_page"), system.cost_ps("migrate_2m"), largest)
+        refill += largest * demoted_page_ps(system)
     least, most = (ps // system.fold for ps in SLICE_PS)
     return max(1, least, min(most, refill // 2))
 
@@ -278,7 +285,7 @@ def set_residents(system: System, wanted: np.ndarray, charged: bool) -> None:
     if charged:
         system.charge_moves("kpromoted_page", *up)
         system.charge_moves("kswapd_page", *down)
-        system.flush_tlb(up[0], FLUSH_FOLIOS)
+        system.flush_tlb(up[1], FLUSH_PAGES)
 
 
 @njit

@@ -91,7 +91,8 @@ FORMATS = {
 FREQ_FIELD, READY, NID_SHIFT, NID_FIELD, STAMP_SHIFT = 15, 16, 5, 0x3FF, 15
 # settings; RANGE 0: the clock does not wrap
 THRESHOLD, WINDOW_MS, HZ, FREQ_MAX, TIME_SHIFT, RANGE, MASKED, NID_RULE, TARGET, GATED, BATCH, N_SETTINGS = range(12)
-# where a node's kmigrated stands: section, frame in it (-1: not begun), folios in the batch at hand (full size)
+# where a node's kmigrated stands: section, frame in it (-1: not begun), pages in the batch at hand (full size): it is
+# one of 512 folios, of which migrate_pages flushes after each 512 pages
 AT_SECTION, AT_FRAME, IN_BATCH, N_STATE = range(4)
 # prices of a slice of the walk
 STEP, REFUSED, SMALL, HUGE, SLICE = range(5)
@@ -317,7 +318,7 @@ def _migrate_ready(
             if pages > 0:
                 folios += 1
                 moved += pages
-                state[IN_BATCH] += fold
+                state[IN_BATCH] += pages * fold
                 flushes += state[IN_BATCH] // batch
                 state[IN_BATCH] %= batch
         state[AT_FRAME] = frame

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from klrubench.engine.bits import GEN_MASK, NODE_MASK
+from klrubench.mm.folio import folios_of
 from klrubench.mm.state import TIER, VMA_END, VMA_MEMCG, VMA_START
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class TwoRates:
         self.saved_ns = max(1.0, far - near)
         rows = [vma[vma[:, VMA_MEMCG] == memcg] for memcg in range(len(system.memcgs))]
         self.span = [slice(int(row[:, VMA_START].min()), int(row[:, VMA_END].max())) for row in rows]
+        self.folio = [folios_of(self.mm, np.arange(span.start, span.stop)) for span in self.span]
         self.young: list[list[np.ndarray]] = [[] for _ in rows]
         self.below: list[list[np.ndarray]] = [[] for _ in rows]
         self.gaps_s: list[list[float]] = [[] for _ in rows]
@@ -94,7 +96,7 @@ class TwoRates:
     def begin_pass(self, memcg: int, gap_ms: float) -> None:
         """A pass over a memcg begins, `gap_ms` after the one before."""
         span, mm = self.span[memcg], self.mm
-        below = self.lower[mm.pte[span] & NODE_MASK] & ((mm.folio[span] & GEN_MASK) != 0)
+        below = self.lower[mm.pte[span] & NODE_MASK] & ((mm.folio[self.folio[memcg]] & GEN_MASK) != 0)
         young = np.zeros(len(below), bool)
         self.young[memcg] = [*self.young[memcg][1 - PASSES :], young]
         self.below[memcg] = [*self.below[memcg][1 - PASSES :], below]

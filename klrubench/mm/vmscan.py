@@ -38,6 +38,7 @@ from klrubench.mm.lru import (
     list_head,
     lru_add,
     lru_isolate,
+    places_on_lru,
     prefetch_folio,
     update_folios,
     update_generations,
@@ -45,6 +46,7 @@ from klrubench.mm.lru import (
 from klrubench.mm.mglru.aging import should_run_aging, try_to_inc_max_seq, try_to_inc_min_seq
 from klrubench.mm.mglru.bloom import bloom_update
 from klrubench.mm.mglru.walk import DENSE_SHARE, N_WALK, places_between
+from klrubench.mm.migrate import demoted_page_ps
 from klrubench.mm.state import (
     CAPACITY,
     DEMOTE_FAIL,
@@ -140,6 +142,8 @@ def look_around(mm: Mm, page: int, lruvec: int, node: int) -> bool:
     at = np.uint64(first)
     others = places_between(0, last - first) & ~places_between(page - first, page - first + 1)
     others &= places_of(mm.pte, at, np.uint8(ACCESSED | NODE_MASK), np.uint8(ACCESSED | node))
+    if mm.setting[LARGE_FOLIOS] and mm.setting[TWO_STEP]:  # the isolated folio's other PTEs are left to rmap
+        others = places_on_lru(mm, at, others)
     young = 1 + ones(others)
     change_bytes(mm.pte, at, others, np.uint8(0xFF ^ ACCESSED), np.uint8(0))
     if row[VMA_ORDER] == 0:
@@ -155,17 +159,16 @@ def look_around(mm: Mm, page: int, lruvec: int, node: int) -> bool:
 
 @njit
 def look_around_ptes(mm: Mm, head: int, lruvec: int, node: int) -> bool:
-    """`look_around` at each PTE of a folio that several may map.
+    """`look_around` at each PTE of a folio that several may map; True if any was young.
 
-    Up to 6.13 two young ones are as good as a mark (folio_check_references). Where look-around at one meets another,
-    the isolated folio is marked with all kernels.
+    folio_referenced counts mappings, not PTEs: here one. But up to 6.13 look-around at one young PTE that meets another
+    of the same folio marks that folio, which is then activated.
     """
-    young = np.int64(0)
+    young = False
     for page in range(head, head + folio_ptes(mm, head)):
-        young += look_around(mm, page, lruvec, node)
-    if young > 1 and not mm.setting[TWO_STEP]:
-        mm.folio[head] |= np.uint8(REFERENCED)
-    return bool(young > 0)
+        if look_around(mm, page, lruvec, node):
+            young = True
+    return young
 
 
 @njit_inline
@@ -364,7 +367,7 @@ def balance_slice(
 
 
 # kswapd's own words: the memory, what it is given, what it is at
-K_MM, K_NODE, K_MEMCGS, K_FOLD, K_BATCH, K_EXAMINE, K_ROOM, K_BALANCING, K_STOLEN, K_WORDS = range(10)
+K_MM, K_NODE, K_MEMCGS, K_FOLD, K_BATCH, K_EXAMINE, K_ROOM, K_LARGEST, K_BALANCING, K_STOLEN, K_WORDS = range(11)
 # what it is charged for: work counted by WORK, folios of 4 KiB and of 2 MiB demoted (others: on the line between)
 COSTS = ("aging_pte", "aging_young", "carry_page", "kswapd_scan", "kswapd_page", "migrate_2m")
 C_PTE, C_YOUNG, C_CARRY, C_SCAN, C_PAGE, C_HUGE = range(len(COSTS))
@@ -378,10 +381,11 @@ kswapd_at: Any = reader(
 
 @njit_inline
 def target_free(mm: Mm, own: np.ndarray) -> Int:
-    """Free pages at which the node counts as balanced: a wake for a 2 MiB folio asks for room for one above the
-    mark.
+    """Free pages at which the node counts as balanced: a wake for a large folio asks for room for one above the mark
+    (of full size; at scale the simulated one, which stands for many, must fit too).
     """
-    return mm.node[own[K_NODE], WMARK_PROMO if mm.setting[WAKE_ON_REFUSE] else WMARK_HIGH] + own[K_ROOM]
+    mark = mm.node[own[K_NODE], WMARK_PROMO if mm.setting[WAKE_ON_REFUSE] else WMARK_HIGH]
+    return max(mark + own[K_ROOM], own[K_LARGEST])
 
 
 @njit_inline
@@ -459,8 +463,10 @@ class Kswapd:
         own = np.zeros(K_WORDS, np.int64)
         own[[K_MM, K_NODE, K_MEMCGS, K_FOLD]] = mm.address, self.node, system.n_memcgs, fold
         own[[K_BATCH, K_EXAMINE]] = max(1, MIN_LRU_BATCH // fold), max(1, MAX_LRU_BATCH // fold)
-        own[K_ROOM] = 1 << order if order else 0
-        price = np.array([system.cost_ps("kswapd_scan"), system.cost_ps("kswapd_page"), SLICE_PS // fold], np.int64)
+        if order:
+            own[[K_ROOM, K_LARGEST]] = max(1, (1 << order) // fold), 1 << order
+        moved_ps = demoted_page_ps(system)
+        price = np.array([system.cost_ps("kswapd_scan"), moved_ps, SLICE_PS // fold], np.int64)
         arrays = [own, price, np.zeros(N_WALK, np.int64), np.zeros(4, np.int64), np.zeros(len(WORK), np.int64)]
         wake = mm.node[self.node, KSWAPD_WAKE : KSWAPD_WAKE + 1]
         turn = kswapd_classic if is_classic.py_func(mm) else kswapd_mglru

@@ -10,7 +10,7 @@ from klrubench.engine.bits import NODE_MASK, TABLE_SHIFT
 from klrubench.engine.kthread import PS_PER_S
 from klrubench.engine.random import stream_key
 from klrubench.engine.tlb import new_tlb
-from klrubench.errors import CapacityError, ScaleError
+from klrubench.errors import CapacityError, ScaleError, UsageError
 from klrubench.mm.mglru.bloom import BLOOM_FILTER_SHIFT
 from klrubench.mm.state import CAPACITY, MM_RAN, TIER, VMA_END, VMA_LEAF_ORDER, VMA_MM, VMA_START, new_mm
 from klrubench.mm.vmscan import Kswapd, set_watermarks
@@ -20,7 +20,7 @@ from klrubench.simulate.system import System
 from klrubench.simulate.tenant import Tenant
 from klrubench.simulate.timing import resolve_timing, simulated_touches
 from klrubench.simulate.truth import by_folio, top_leaves, window_counts
-from klrubench.workload import Layout
+from klrubench.workload import HUGE_ORDER, Layout
 
 if TYPE_CHECKING:
     from klrubench.machine import Machine
@@ -70,6 +70,20 @@ def node_pages(machine: Machine, footprint_pages: int, place_all: str | None, fo
     return [max(BLOCK, size) for size in sizes]
 
 
+def check_folios(machine: Machine, workload: Workload) -> None:
+    """Refuse folios that are modelled for later kernels alone.
+
+    Raises:
+        UsageError: folios between 4 KiB and 2 MiB, which anonymous memory has from 6.8 on and hint faults move from
+            6.10 on (multi-size THP numa balancing), on an older one.
+    """
+    if 0 < workload.order() < HUGE_ORDER and not machine.kernel_at_least("6.10"):
+        raise UsageError(
+            f"{workload.name()}.page={workload.page}: folios mapped by PTEs are modelled as from Linux 6.10 on, not "
+            f"{machine.kernel}; use --kernel 6.12 or page=4k"
+        )
+
+
 def mapping_ids(vma: Vma, order: int) -> int:
     """Ids of a mapping, of whole folios: PTEs, or with order 9 PMDs."""
     return vma.pages >> order if order == TABLE_SHIFT else -(-vma.pages >> order) << order
@@ -92,6 +106,8 @@ def build(
 ) -> System:
     """A system at virtual time 0, pages placed, kswapd ready, the policy not yet started."""
     members = workload.tenants()
+    for member in members:
+        check_folios(machine, member)
     layouts = [
         layout_of(machine, member, int(stream_key(seed, f"tenant {k}")) if k else seed, duration_s, fold)
         for k, member in enumerate(members)

@@ -430,10 +430,12 @@ class System(Scheduler):
         self._stall(tenant, spent / tenant.threads, under)
         return spent
 
-    def flush_tlb(self, folios: int, per_flush: int) -> None:
-        """All-thread stalls of the TLB shootdowns that a batch of migrations needs, one for `per_flush` folios."""
-        if folios:
-            flushes = -(-folios * self.fold // per_flush)
+    def flush_tlb(self, moved: int, per_flush: int) -> None:
+        """All-thread stalls of the TLB shootdowns that migration of `moved` pages (or folios) needs, one for
+        `per_flush` of them.
+        """
+        if moved:
+            flushes = -(-moved * self.fold // per_flush)
             stall = flushes * self.machine.costs["shootdown"].ns * 1000
             for tenant in self.tenants:
                 self._stall(tenant, stall, FLUSHES)

@@ -29,7 +29,7 @@ from klrubench.mm.damon.tuning import GOAL, LEAST_INPUT, ULONG_MAX, next_input
 from klrubench.mm.demotion import has_room
 from klrubench.mm.folio import folio_nr_pages, folio_ptes
 from klrubench.mm.lru import lru_add, lru_isolate
-from klrubench.mm.migrate import FLUSH_FOLIOS, count_promotion, demote_isolated, is_toptier, move_isolated
+from klrubench.mm.migrate import FLUSH_PAGES, count_promotion, demote_isolated, is_toptier, move_isolated
 from klrubench.mm.state import CAPACITY, FREE, KSWAPD_WAKE, WMARK_LOW, WMARK_MIN
 from klrubench.mm.table import mm_at
 
@@ -340,5 +340,5 @@ class Scheme:
             if s[LOOKED]:
                 system.charge(idle_check=s[LOOKED], idle_set=s[MATCHED])
                 system.charge_moves("kpromoted_page" if self.hot else "kswapd_page", s[FOLIOS], s[MOVED])
-                system.flush_tlb(int(s[FOLIOS]), FLUSH_FOLIOS)
+                system.flush_tlb(int(s[MOVED]), FLUSH_PAGES)
                 yield
