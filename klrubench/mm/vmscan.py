@@ -214,8 +214,8 @@ def evict_folios(mm: Mm, lruvec: int, node: int, wanted: int, examine: int, fold
     """Take folios from the tail of the oldest generation, demote those not young; returns (folios examined, pages
     demoted).
 
-    A folio whose generation a walk has changed is only moved to its list. Stops after `examine` pages were examined or
-    `wanted` demoted.
+    A folio whose generation a walk has changed is only moved to its list. Stops after `examine` folios or `wanted`
+    pages.
     """
     row = mm.lru[lruvec]
     target = next_demotion_node(mm, node)
@@ -228,7 +228,7 @@ def evict_folios(mm: Mm, lruvec: int, node: int, wanted: int, examine: int, fold
         ahead = np.int64(head)
         for _ in range(VICTIMS_AHEAD):
             ahead = prefetch_victim(mm, ahead)
-        while scanned < examine and demoted < wanted and mm.lru_prev[head] != head:
+        while examined < examine and demoted < wanted and mm.lru_prev[head] != head:
             page = np.int64(mm.lru_prev[head])
             examined += 1
             scanned += folio_nr_pages(mm, page)
@@ -265,7 +265,7 @@ def shrink_lruvec(
     walk: np.ndarray,
     classic: bool | None,
 ) -> tuple[Int, Int, Int, bool]:
-    """A batch of a round of reclaim on a lruvec, of up to `examine` pages: (folios examined, classic ones of the active
+    """A batch of a round of reclaim on a lruvec, of up to `examine` folios: (folios examined, classic ones of the active
     list apart, pages demoted, whether a generation was made).
 
     classic: None under MGLRU: a constant of the type, so that only what is run is compiled.
