@@ -265,7 +265,7 @@ def shrink_lruvec(
     walk: np.ndarray,
     classic: bool | None,
 ) -> tuple[Int, Int, Int, bool]:
-    """A batch of a round of reclaim on a lruvec, of up to `examine` folios: (folios examined, classic ones of the active
+    """A batch of a round of reclaim on a lruvec, up to `examine` folios: (folios examined, those of the classic active
     list apart, pages demoted, whether a generation was made).
 
     classic: None under MGLRU: a constant of the type, so that only what is run is compiled.
