@@ -46,13 +46,11 @@ def inactive_is_low(mm: Mm, lruvec: int, file: int) -> bool:
 
 
 @njit_inline
-def rmap_referenced(mm: Mm, page: int) -> Int:
-    """folio_referenced: test and clear the accessed bits, and what idle page tracking has saved of them; returns how
-    many PTEs were young, PG_young as one. No look-around.
+def rmap_referenced(mm: Mm, page: int) -> bool:
+    """folio_referenced: test and clear the accessed bits, and what idle page tracking has saved of them. It counts
+    mappings (`pra->referenced++` once a VMA), so however many PTEs were young it is one. No look-around.
     """
-    young = test_and_clear_young(mm, page)
-    if mm.folio[page] & np.uint8(YOUNG):
-        young = max(young, np.int64(1))
+    young = test_and_clear_young(mm, page) > 0 or (mm.folio[page] & np.uint8(YOUNG)) != 0
     if young:
         mm.folio[page] &= np.uint8(0xFF ^ (YOUNG | IDLE))
     return young
@@ -79,14 +77,14 @@ def shrink_active_list(mm: Mm, lruvec: int, file: int, pages: int) -> Int:
 def keeps_classic(mm: Mm, page: int) -> bool:
     """folio_check_references of an inactive folio: True if it stays.
 
-    Young once: keep and mark; marked before, or two young PTEs: activate.
+    Young once: keep and mark; marked before: activate. (Two references at once take two mappings.)
     """
     young, flags = rmap_referenced(mm, page), mm.folio[page]
     mm.folio[page] &= np.uint8(0xFF ^ REFERENCED)
     if not young:
         return False
     mm.folio[page] |= np.uint8(REFERENCED)
-    if flags & np.uint8(REFERENCED) or young > 1:
+    if flags & np.uint8(REFERENCED):
         mm.folio[page] |= np.uint8(ACTIVE)
     return True
 

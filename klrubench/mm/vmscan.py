@@ -66,7 +66,6 @@ from klrubench.mm.state import (
     PGREFILL,
     PGSCAN_KSWAPD,
     PGSTEAL_KSWAPD,
-    TWO_STEP,
     VMA_END,
     VMA_FILE,
     VMA_LEAF_ORDER,
@@ -156,16 +155,14 @@ def look_around(mm: Mm, page: int, lruvec: int, node: int) -> bool:
 
 @njit
 def look_around_ptes(mm: Mm, head: int, lruvec: int, node: int) -> bool:
-    """`look_around` at each PTE of a folio that several may map.
+    """`look_around` at each PTE of a folio that several may map; True if any was young.
 
-    Up to 6.13 two young ones are as good as a mark (folio_check_references). Where look-around at one meets another,
-    the isolated folio is marked with all kernels.
+    folio_referenced counts mappings (`pra->referenced++` once a VMA), so several young PTEs are one reference.
+    But where look-around at one meets another it marks the isolated folio, which the check then finds referenced.
     """
     young = np.int64(0)
     for page in range(head, head + folio_ptes(mm, head)):
         young += look_around(mm, page, lruvec, node)
-    if young > 1 and not mm.setting[TWO_STEP]:
-        mm.folio[head] |= np.uint8(REFERENCED)
     return bool(young > 0)
 
 
