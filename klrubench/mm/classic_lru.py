@@ -47,8 +47,8 @@ def inactive_is_low(mm: Mm, lruvec: int, file: int) -> bool:
 
 @njit_inline
 def rmap_referenced(mm: Mm, page: int) -> Flag:
-    """folio_referenced: test and clear the accessed bits, and what idle page tracking has saved of them;
-    no look-around.
+    """folio_referenced: test and clear the accessed bits, and what idle page tracking has saved of them.
+    It counts mappings (`pra->referenced++` once a VMA): however many PTEs were young it is one. No look-around.
     """
     young = test_and_clear_young(mm, page) > 0 or (mm.folio[page] & np.uint8(YOUNG)) != 0
     if young:
@@ -78,7 +78,7 @@ def shrink_active_list(mm: Mm, lruvec: int, file: int, pages: int) -> Int:
 def keeps_classic(mm: Mm, page: int) -> bool:
     """folio_check_references of an inactive folio: True if it stays.
 
-    Young once: keep and mark; marked before: activate.
+    Young once: keep and mark; marked before: activate. (Two references at once take two mappings.)
     """
     young, flags = rmap_referenced(mm, page), mm.folio[page]
     mm.folio[page] &= np.uint8(0xFF ^ REFERENCED)

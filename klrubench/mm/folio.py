@@ -99,3 +99,13 @@ def heads(mm: Mm, pages: np.ndarray) -> np.ndarray:
         return pages
     found = folios_of(mm, pages)
     return found[np.sort(np.unique(found, return_index=True)[1])]
+
+
+def whole_folios(mm: Mm, pages: np.ndarray) -> np.ndarray:
+    """Of page ids, each given once, those whose folio is among them with all its pages."""
+    if not mm.setting[LARGE_FOLIOS]:
+        return pages
+    row = mm.vma[mm.block_vma[pages >> TABLE_SHIFT]]
+    ptes = np.int64(1) << (row[:, VMA_ORDER] - row[:, VMA_LEAF_ORDER])
+    _, index, count = np.unique(pages & -ptes, return_inverse=True, return_counts=True)
+    return pages[count[index] == ptes]

@@ -142,13 +142,12 @@ def look_around(mm: Mm, page: int, lruvec: int, node: int) -> bool:
     at = np.uint64(first)
     others = places_between(0, last - first) & ~places_between(page - first, page - first + 1)
     others &= places_of(mm.pte, at, np.uint8(ACCESSED | NODE_MASK), np.uint8(ACCESSED | node))
-    if mm.setting[LARGE_FOLIOS] and mm.setting[TWO_STEP]:  # the isolated folio's other PTEs are left to rmap
+    if mm.setting[TWO_STEP]:  # it passes over isolated folios: their own PTEs are left to rmap
         others = places_on_lru(mm, at, others)
     young = 1 + ones(others)
     change_bytes(mm.pte, at, others, np.uint8(0xFF ^ ACCESSED), np.uint8(0))
     if row[VMA_ORDER] == 0:
-        others &= ~places_of(mm.folio, at, np.uint8(GEN_MASK), np.uint8(0))
-        update_generations(mm, at, others, lruvec, row[VMA_FILE])
+        update_generations(mm, at, places_on_lru(mm, at, others), lruvec, row[VMA_FILE])
     else:
         update_folios(mm, at, others, lruvec, -1)
     mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
@@ -161,8 +160,8 @@ def look_around(mm: Mm, page: int, lruvec: int, node: int) -> bool:
 def look_around_ptes(mm: Mm, head: int, lruvec: int, node: int) -> bool:
     """`look_around` at each PTE of a folio that several may map; True if any was young.
 
-    folio_referenced counts mappings, not PTEs: here one. But up to 6.13 look-around at one young PTE that meets another
-    of the same folio marks that folio, which is then activated.
+    folio_referenced counts mappings (`pra->referenced++` once a VMA): several young PTEs are one reference. But up to
+    6.13 look-around at one that meets another of the same folio marks that folio, which the check finds referenced.
     """
     young = False
     for page in range(head, head + folio_ptes(mm, head)):

@@ -11,8 +11,19 @@ from klrubench.engine.kthread import PS_PER_S
 from klrubench.engine.random import stream_key
 from klrubench.engine.tlb import new_tlb
 from klrubench.errors import CapacityError, ScaleError, UsageError
+from klrubench.mm.folio import whole_folios
 from klrubench.mm.mglru.bloom import BLOOM_FILTER_SHIFT
-from klrubench.mm.state import CAPACITY, MM_RAN, TIER, VMA_END, VMA_LEAF_ORDER, VMA_MM, VMA_START, new_mm
+from klrubench.mm.state import (
+    CAPACITY,
+    LARGE_FOLIOS,
+    MM_RAN,
+    TIER,
+    VMA_END,
+    VMA_LEAF_ORDER,
+    VMA_MM,
+    VMA_START,
+    new_mm,
+)  # fmt: skip
 from klrubench.mm.vmscan import Kswapd, set_watermarks
 from klrubench.simulate.feed import hottest, shared_feeds
 from klrubench.simulate.placement import place
@@ -24,6 +35,7 @@ from klrubench.workload import HUGE_ORDER, Layout
 
 if TYPE_CHECKING:
     from klrubench.machine import Machine
+    from klrubench.mm.state import Mm
     from klrubench.policy import Policy
     from klrubench.simulate.loop import Options
     from klrubench.workload import Vma, Workload
@@ -175,6 +187,8 @@ def place_pages(system: System, start: str) -> None:
     if start in ("hot_on_lower", "truth"):
         heat = by_folio(mm, window_counts(system).sum(axis=0, dtype=np.int64))[order]
         first = hottest(heat if start == "truth" else -heat, top_leaves(system))
+        if start == "truth" and mm.setting[LARGE_FOLIOS]:
+            first = best_folios_first(mm, order, heat, first)
         order = np.concatenate([order[first], np.delete(order, first)])
     elif start == "random":
         order = system.rng("placement").permutation(order)
@@ -182,6 +196,14 @@ def place_pages(system: System, start: str) -> None:
         f"{machine.nodes[k].name} ({mm.node[k, CAPACITY] * system.fold / (1 << 18):.3g} GiB)" for k in zonelist
     )
     place(mm, order, zonelist, where)
+
+
+def best_folios_first(mm: Mm, order: np.ndarray, heat: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Of the places `first` in `order`, those of whole folios, hottest first: what finds no room above the low
+    watermark is the coldest of them (a folio of 1 MiB may be a fiftieth of the top tier at scale).
+    """
+    first = first[np.isin(order[first], whole_folios(mm, order[first]))]
+    return first[np.argsort(-heat[first], kind="stable")]
 
 
 def memcg_names(members: list[Workload]) -> list[str]:

@@ -39,6 +39,7 @@ from klrubench.engine.random import stream_key
 from klrubench.engine.tlb import NEXT_SWITCH_PS, SWITCH_PS
 from klrubench.errors import ScaleError
 from klrubench.mm.fault import no_fault
+from klrubench.mm.folio import whole_folios
 from klrubench.mm.mglru.trylock import set_trylock_miss
 from klrubench.mm.page_idle import draw_lower
 from klrubench.mm.state import (
@@ -358,8 +359,10 @@ class System(Scheduler):
         return window_counts(self), [feed.window_start(index) for index in range(feed.windows())]
 
     def hottest(self, counts: np.ndarray) -> np.ndarray:
-        """The pages with the largest counts, as many as the top tier holds, in page order; large folios as a whole."""
-        return hottest(by_folio(self.mm, counts), top_leaves(self))
+        """The pages with the largest counts, as many as the top tier holds, in page order; large folios as a whole, the
+        last only if all of it has room.
+        """
+        return whole_folios(self.mm, hottest(by_folio(self.mm, counts), top_leaves(self)))
 
     def on_fault(self, handler: Any, context: np.ndarray, spent_ps: Callable[[], int]) -> None:
         """Install the compiled fault handler; `spent_ps` reads the application time it has charged."""
