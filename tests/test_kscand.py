@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from klrubench.engine.bits import ACCESSED, GEN_MASK, IDLE, NODE_MASK, REFERENCED, TRAP, WORKINGSET, YOUNG
+from klrubench.mm.folio import heads
 from klrubench.mm.kscand import (
     PERIOD_LEAST_MS,
     PERIOD_MOST_MS,
@@ -128,15 +129,18 @@ def test_a_pass_in_parts_visits_each_page_of_the_address_space_once_in_order(
     before, owner = mm.pte.copy(), np.full(len(mm.pte), -1)
     for start, end, memcg, *_ in mm.vma.tolist():
         owner[start:end] = memcg
-    seen, cursor = [], 0
+    seen, cursor, visits = [], 0, 0
     while cursor >= 0:
         out = np.empty(budget, np.uint32)
         cursor, visited, listed = scan_ptes(
             mm, 1, cursor, budget, np.zeros(len(mm.pte), np.uint8), 1, False, np.zeros((4, 2), np.int64), out
         )
         assert visited <= budget
+        visits += visited
         seen += out[:listed].tolist()
-    assert seen == np.flatnonzero((owner == 1) & (before & ACCESSED != 0) & (before & NODE_MASK > 0)).tolist()
+    expected = np.flatnonzero((owner == 1) & (before & ACCESSED != 0) & (before & NODE_MASK > 0))
+    assert heads(mm, np.array(seen)).tolist() == heads(mm, expected).tolist()  # a folio once a part at least
+    assert visits == np.count_nonzero(owner == 1) and seen == sorted(set(seen) & set(expected.tolist()))
     assert not (mm.pte[owner == 1] & ACCESSED).any()
     assert (mm.pte[owner != 1] == before[owner != 1]).all()
 

@@ -22,7 +22,7 @@ WORDS = {
 CAPTION = """
     kv with half a touch a page and second, hot records scattered, over the size of the folios that memory consists
     of: those between 4 KiB and 2 MiB are mapped by PTEs, each of which has its accessed bit. Left, of the pages that
-    were promoted those that were among the best for DRAM then; middle, memory promoted in a run; right, touches served
+    were promoted those that were among the best for DRAM then; middle, promotion; right, touches served
     by DRAM. pghot v2 counts each
     page of a folio for itself, v3 and v5 count all of them in the record of its head, so that one pass over a folio
     with two or three young pages makes it hot. The hash of v2 has a list a record.
@@ -32,13 +32,13 @@ PANELS, WIDTH, HEIGHT = 3, "page", 0.34
 
 
 def data(frame: pl.DataFrame) -> pl.DataFrame:
-    """Precision, DRAM hits and promoted GiB by policy and folio size."""
+    """Precision, DRAM hits and promotion by policy and folio size."""
     import polars as pl
 
     sized = frame.with_columns(values_of(frame, "workload", "page").replace_strict(SIZES_KIB).alias("folio_kib"))
     keys = ["policy", "folio_kib"]
     found = mean_by(sized, keys, "dram_hit_share")
-    for column in ("precision", "promoted_pages"):
+    for column in ("precision", "promoted_mib_s"):
         found = found.join(mean_by(sized, keys, column).drop("seeds"), on=keys, maintain_order="left")
     return found.select(
         *keys,
@@ -46,8 +46,8 @@ def data(frame: pl.DataFrame) -> pl.DataFrame:
         (100 * pl.col("precision_half")).alias("precision_half_pct"),
         (100 * pl.col("dram_hit_share")).alias("hit_pct"),
         (100 * pl.col("dram_hit_share_half")).alias("hit_half_pct"),
-        (pl.col("promoted_pages") / (1 << 18)).alias("promoted_gib"),
-        (pl.col("promoted_pages_half") / (1 << 18)).alias("promoted_half_gib"),
+        "promoted_mib_s",
+        pl.col("promoted_mib_s_half").alias("promoted_half_mib_s"),
         "seeds",
     )
 
@@ -57,7 +57,7 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
     moving = data.filter(data["precision_pct"].is_not_null())
     for panel, part, value, half in (
         (axes[0], moving, "precision_pct", "precision_half_pct"),
-        (axes[1], moving, "promoted_gib", "promoted_half_gib"),
+        (axes[1], moving, "promoted_mib_s", "promoted_half_mib_s"),
         (axes[2], data, "hit_pct", "hit_half_pct"),
     ):
         lines(panel, part, "folio_kib", value, "policy", half=half, words=WORDS)
@@ -67,7 +67,7 @@ def draw(axes: Any, data: pl.DataFrame) -> None:
         panel.set_xlabel("folio size")
         panel.set_ylim(0, None if panel is axes[1] else 105)
     axes[0].set_ylabel("promoted pages among\nthe best for DRAM, %")
-    axes[1].set_ylabel("promoted, GiB")
+    axes[1].set_ylabel("promoted, MiB/s")
     axes[2].set_ylabel("touches served\nby DRAM, %")
 
 
@@ -83,14 +83,14 @@ def _one_pass(data: Any) -> tuple[bool, str]:
 
 
 def _hot_at_once(data: Any) -> tuple[bool, str]:
-    head, frame = (_line(data, policy, "promoted_gib") for policy in (HEAD, FRAME))
-    words = ", ".join(f"{head[size]:.0f} against {frame[size]:.0f} GiB at {size} KiB" for size in (4, 64))
+    head, frame = (_line(data, policy, "promoted_mib_s") for policy in (HEAD, FRAME))
+    words = ", ".join(f"{head[size]:.0f} against {frame[size]:.0f} MiB/s at {size} KiB" for size in (4, 64))
     return head[4] < 1.5 * frame[4] and head[64] > 1.5 * frame[64], words
 
 
 def _popped_whole(data: Any) -> tuple[bool, str]:
-    gib = _line(data, FRAME, "promoted_gib")
-    return gib[4] < gib[64] < gib[1024], f"{gib[4]:.0f}, {gib[64]:.0f} and {gib[1024]:.0f} GiB"
+    rate = _line(data, FRAME, "promoted_mib_s")
+    return rate[4] < rate[64] < rate[1024], f"{rate[4]:.0f}, {rate[64]:.0f} and {rate[1024]:.0f} MiB/s"
 
 
 def _diluted(data: Any) -> tuple[bool, str]:
