@@ -155,7 +155,7 @@ def test_old_records_are_dropped_by_the_latency_test_as_the_clock_tells() -> Non
 
 
 def test_huge_folios_take_one_step_and_one_record() -> None:
-    """2048 small pages and three leaves on 4096 + 1536 frames: as many steps as folios and free frames; a flush for each
+    """2048 small pages and three leaves on 4096 + 1536 frames: as many steps as folios and free frames; one flush for
     512 pages.
     """
     mm = memory(2048, 4096, huge=3)

@@ -80,7 +80,7 @@ class SlowReclaim:
         flags = self.folio[head]
         seen_before = flags & (REFERENCED | WORKINGSET)
         if not flags & GEN_MASK:
-            if len(self.ptes(head)) > 1 and not self.two_step:
+            if not self.two_step:
                 self.folio[head] |= REFERENCED
         elif self.two_step and not seen_before:
             self.folio[head] |= REFERENCED

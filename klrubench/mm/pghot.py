@@ -99,10 +99,10 @@ pghot_at: Callable[[int], PghotArrays] = reader(
 )  # fmt: skip
 
 
-def pghot_arrays(frames: int, tops: int, capacity: int, setting: np.ndarray) -> PghotArrays:
-    """An empty store for so many frames, with a heap of `capacity` for each of `tops` nodes."""
+def pghot_arrays(frames: int, nodes: int, capacity: int, setting: np.ndarray) -> PghotArrays:
+    """An empty store for so many frames, with a heap of `capacity` for each of `nodes` nodes."""
     packed, place = np.zeros(frames, np.uint32), np.full(frames, UNKNOWN, np.int32)
-    heap, heap_n = np.zeros((tops, capacity), np.int64), np.zeros(tops, np.int64)
+    heap, heap_n = np.zeros((nodes, capacity), np.int64), np.zeros(nodes, np.int64)
     table = addresses([packed, place, heap, heap_n, setting])
     return PghotArrays(packed, place, heap, heap_n, setting, table, table.ctypes.data)
 
@@ -277,8 +277,7 @@ class Pghot:
             else 1 << max(0, int(np.log2(max(1, full * HASH_SHARE_PERCENT // 100 / LIST_LENGTH))))
         )
         cap = full * HASH_SHARE_PERCENT // 100 * HEAP_SHARE_PERCENT // 100
-        frames, tops = len(mm.frame_page), int((mm.node[:, TIER] == 0).sum())
-        self.arrays = self.make_arrays(frames, tops, system.scaled(cap, "heap"))
+        self.arrays = self.make_arrays(len(mm.frame_page), len(mm.node), system.scaled(cap, "heap"))
         self._setting = self.arrays.setting.data
         self.rules = promotion_rules(
             int(self.window_ms),
@@ -289,9 +288,11 @@ class Pghot:
         self.waiting: list[Any] = []
 
     def settings(self) -> list[int]:
-        """The first settings of every store with heaps."""
-        hz = self.system.machine.hz
-        return [self.threshold, int(self.window_ms * hz // 1000), 0, 1000 // hz]
+        """The first settings of every store with heaps.
+
+        v2 as posted holds an age in jiffies against a threshold in milliseconds (phi_is_pfn_hot): the same at HZ=1000.
+        """
+        return [self.threshold, int(self.window_ms * self.system.machine.hz // 1000), 0, 1]
 
     def set_window(self, window_ms: float) -> None:
         """Another longest gap between two sightings, for what is recorded from now on
@@ -303,9 +304,9 @@ class Pghot:
         """Records that wait in the heaps, full size."""
         return int(self.arrays.heap_n.sum()) * self.system.fold
 
-    def make_arrays(self, frames: int, tops: int, capacity: int) -> Any:
+    def make_arrays(self, frames: int, nodes: int, capacity: int) -> Any:
         """The empty store."""
-        return pghot_arrays(frames, tops, capacity, np.array(self.settings(), np.int64))
+        return pghot_arrays(frames, nodes, capacity, np.array(self.settings(), np.int64))
 
     def record_batch(self, pages: np.ndarray, nid: int, exempt: bool) -> tuple[int, int, int]:
         """Record page ids now; (recorded, list elements * 2, heap entries)."""

@@ -84,10 +84,10 @@ unpacked_at: Callable[[int], UnpackedArrays] = reader(
 )  # fmt: skip
 
 
-def unpacked_arrays(frames: int, tops: int, capacity: int, setting: np.ndarray) -> UnpackedArrays:
-    """An empty store for so many frames, with a heap of `capacity` for each of `tops` nodes."""
+def unpacked_arrays(frames: int, nodes: int, capacity: int, setting: np.ndarray) -> UnpackedArrays:
+    """An empty store for so many frames, with a heap of `capacity` for each of `nodes` nodes."""
     record, place = np.zeros((frames, COLUMNS), np.int64), np.full(frames, UNKNOWN, np.int32)
-    heap, heap_n = np.zeros((tops, capacity), np.int64), np.zeros(tops, np.int64)
+    heap, heap_n = np.zeros((nodes, capacity), np.int64), np.zeros(nodes, np.int64)
     table = addresses([record, place, heap, heap_n, setting])
     return UnpackedArrays(record, place, heap, heap_n, setting, table, table.ctypes.data)
 
@@ -208,11 +208,12 @@ class UnpackedPghot(Pghot):
         self.first = version == "v1"
         self.record_bytes = RECORD_BYTES if self.first else Pghot.record_bytes
 
-    def make_arrays(self, frames: int, tops: int, capacity: int) -> UnpackedArrays:
+    def make_arrays(self, frames: int, nodes: int, capacity: int) -> UnpackedArrays:
         """The empty store."""
         settings = self.settings()
+        settings[MS_PER_JIFFY] = 1000 // self.system.machine.hz
         own = [NO_LIMIT, NO_LIMIT, OLD_WINDOWS * settings[WINDOW_JIFFIES]] if self.first else [FREQ_LIMIT, FREQ_MASK, 0]
-        return unpacked_arrays(frames, tops, capacity, np.array([*settings, *own], np.int64))
+        return unpacked_arrays(frames, nodes, capacity, np.array([*settings, *own], np.int64))
 
     def record_batch(self, pages: np.ndarray, nid: int, exempt: bool) -> tuple[int, int, int]:
         """Record page ids now; v1 exempts no source from the gap rule."""

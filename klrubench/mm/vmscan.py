@@ -86,7 +86,7 @@ if TYPE_CHECKING:
     from klrubench.mm.state import Mm
     from klrubench.simulate import System
 
-MIN_LRU_BATCH = 64  # pages isolated at a time, and the look-around window
+MIN_LRU_BATCH = 64  # pages isolated at a time (at scale fewer), and the look-around window (at any scale)
 MAX_LRU_BATCH = 4096  # folios examined before others may run
 VICTIMS_AHEAD = 4  # folios of prefetch distance
 DEF_PRIORITY = 12
@@ -147,7 +147,9 @@ def look_around(mm: Mm, page: int, lruvec: int, node: int) -> bool:
     young = 1 + ones(others)
     change_bytes(mm.pte, at, others, np.uint8(0xFF ^ ACCESSED), np.uint8(0))
     if row[VMA_ORDER] == 0:
-        update_generations(mm, at, places_on_lru(mm, at, others), lruvec, row[VMA_FILE])
+        listed = places_on_lru(mm, at, others)
+        update_generations(mm, at, listed, lruvec, row[VMA_FILE])
+        change_bytes(mm.folio, at, others ^ listed, np.uint8(0xFF), np.uint8(REFERENCED))
     else:
         update_folios(mm, at, others, lruvec, -1)
     mm.pte[page] &= np.uint8(0xFF ^ ACCESSED)
@@ -209,45 +211,76 @@ def prefetch_victim(mm: Mm, page: int) -> np.int64:
 
 
 @njit_inline
+def isolate_folios(
+    mm: Mm, head: int, generation: int, batch: np.ndarray, wanted: int, examine: int
+) -> tuple[Int, Int, Int]:
+    """Take folios from the tail of a list until `wanted` pages are isolated (in `batch`) or `examine` folios examined.
+
+    A folio whose generation a walk has changed is only moved to its list. Returns (isolated, examined, pages examined).
+    """
+    isolated = pages = examined = scanned = np.int64(0)
+    ahead = np.int64(head)
+    for _ in range(VICTIMS_AHEAD):
+        ahead = prefetch_victim(mm, ahead)
+    while pages < wanted and examined < examine and mm.lru_prev[head] != head:
+        page = np.int64(mm.lru_prev[head])
+        size, own = folio_nr_pages(mm, page), np.int64(mm.folio[page] & np.uint8(GEN_MASK)) - 1
+        examined += 1
+        scanned += size
+        ahead = prefetch_victim(mm, ahead)
+        if own != generation:
+            list_del(mm, page)
+            list_add(mm, page, head + 2 * (own - generation), False)
+            continue
+        lru_isolate(mm, page, True)
+        batch[isolated] = page
+        isolated += 1
+        pages += size
+    return isolated, examined, scanned
+
+
+@njit_inline
+def shrink_folio_list(
+    mm: Mm, batch: np.ndarray, isolated: int, lruvec: int, node: int, target: int, fold: int
+) -> tuple[Int, bool]:
+    """Demote those of the isolated folios that are not young, put the others back; (pages demoted, no room left)."""
+    demoted, full = np.int64(0), False
+    for k in range(isolated):
+        page = batch[k]
+        if full or keeps_page(mm, page, referenced(mm, page, lruvec, node)):
+            lru_add(mm, page, False)
+            continue
+        moved = demote(mm, page, node, target, fold)
+        demoted += moved
+        if moved == 0:
+            mm.stat[DEMOTE_FAIL] += folio_nr_pages(mm, page)
+            full = True
+    return demoted, full
+
+
+@njit_inline
 def evict_folios(mm: Mm, lruvec: int, node: int, wanted: int, examine: int, fold: int) -> tuple[Int, Int]:
     """Take folios from the tail of the oldest generation, demote those not young; returns (folios examined, pages
     demoted).
 
-    A folio whose generation a walk has changed is only moved to its list. Stops after `examine` folios or `wanted`
-    pages.
+    64 pages at a time are isolated before the first of them is checked, so that look-around at one of them meets the
+    others off their list. Stops after `examine` folios or `wanted` pages, but not within such a batch.
     """
-    row = mm.lru[lruvec]
-    target = next_demotion_node(mm, node)
-    examined = scanned = demoted = np.int64(0)
+    row, batch = mm.lru[lruvec], np.empty(MIN_LRU_BATCH, np.int64)
+    target, each = next_demotion_node(mm, node), max(np.int64(1), np.int64(MIN_LRU_BATCH // fold))
+    examined = demoted = np.int64(0)
+    full = False
     for file in range(1, -1, -1):
         if row[MIN_SEQ_ANON + file] + MIN_NR_GENS > row[MAX_SEQ]:
             continue
         generation = row[MIN_SEQ_ANON + file] % MAX_NR_GENS
         head = list_head(mm, lruvec, generation, file)
-        ahead = np.int64(head)
-        for _ in range(VICTIMS_AHEAD):
-            ahead = prefetch_victim(mm, ahead)
-        while examined < examine and demoted < wanted and mm.lru_prev[head] != head:
-            page = np.int64(mm.lru_prev[head])
-            examined += 1
-            scanned += folio_nr_pages(mm, page)
-            ahead = prefetch_victim(mm, ahead)
-            own = np.int64(mm.folio[page] & np.uint8(GEN_MASK)) - 1
-            if own != generation:
-                list_del(mm, page)
-                list_add(mm, page, list_head(mm, lruvec, own, file), False)
-                continue
-            lru_isolate(mm, page, True)
-            if keeps_page(mm, page, referenced(mm, page, lruvec, node)):
-                lru_add(mm, page, False)
-                continue
-            moved = demote(mm, page, node, target, fold)
+        while examined < examine and demoted < wanted and not full and mm.lru_prev[head] != head:
+            isolated, seen, scanned = isolate_folios(mm, head, generation, batch, each, examine - examined)
+            examined += seen
+            mm.stat[PGSCAN_KSWAPD] += scanned
+            moved, full = shrink_folio_list(mm, batch, isolated, lruvec, node, target, fold)
             demoted += moved
-            if moved == 0:
-                mm.stat[DEMOTE_FAIL] += folio_nr_pages(mm, page)
-                mm.stat[PGSCAN_KSWAPD] += scanned
-                return examined, demoted
-    mm.stat[PGSCAN_KSWAPD] += scanned
     return examined, demoted
 
 
@@ -269,25 +302,20 @@ def shrink_lruvec(
 
     classic: None under MGLRU: a constant of the type, so that only what is run is compiled.
     """
-    aged = False
     if classic is not None:
         examined, refilled, demoted = shrink_classic(mm, lruvec, node, priority, wanted, examine, fold)
         mm.stat[PGSTEAL_KSWAPD] += demoted
         return examined, refilled, demoted, False
     try_to_inc_min_seq(mm, lruvec)
-    if should_run_aging(mm, lruvec):
-        if priority == DEF_PRIORITY:
-            return 0, 0, 0, False  # at the default priority reclaim does not age
-        aged = try_to_inc_max_seq(mm, lruvec, memcg, node, 0, walk)
-        if not aged:
-            return 0, 0, 0, False
+    if should_run_aging(mm, lruvec) and priority < DEF_PRIORITY:  # low on cold folios: this round evicts none
+        return 0, 0, 0, try_to_inc_max_seq(mm, lruvec, memcg, node, 0, walk)
     evictable = np.int64(0)
     for k in range(MAX_NR_GENS * 2):
         evictable += mm.lru[lruvec, NR_PAGES + k]
     examine = min(examine, max(np.int64(1), evictable >> priority))
     examined, demoted = evict_folios(mm, lruvec, node, wanted, examine, fold)
     mm.stat[PGSTEAL_KSWAPD] += demoted
-    return examined, np.int64(0), demoted, aged
+    return examined, np.int64(0), demoted, False
 
 
 @njit_inline

@@ -141,7 +141,9 @@ def try_to_inc_max_seq(mm: Mm, lruvec: int, memcg: int, node: int, force_scan: b
 
 @njit_inline
 def should_run_aging(mm: Mm, lruvec: int) -> Flag:
-    """Whether reclaim must make a new generation before it can evict (anon and file together)."""
+    """Whether reclaim is to make a new generation before it evicts (anon and file together): it must where only two are
+    left; where three are, up to 6.13 if much is young or little old, from 6.14 on always.
+    """
     row = mm.lru[lruvec]
     top = row[MAX_SEQ]
     low = top
@@ -153,8 +155,10 @@ def should_run_aging(mm: Mm, lruvec: int) -> Flag:
             low = min(low, row[MIN_SEQ_ANON + file])
     if low + MIN_NR_GENS > top:
         return True
-    if mm.setting[TWO_STEP] or low + MIN_NR_GENS < top:
+    if low + MIN_NR_GENS < top:
         return False
+    if mm.setting[TWO_STEP]:
+        return True
     total = young = old = np.int64(0)
     for file in range(2):
         for seq in range(row[MIN_SEQ_ANON + file], top + 1):
