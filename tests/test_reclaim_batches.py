@@ -76,7 +76,7 @@ def test_a_batch_is_not_cut_by_what_is_wanted(wanted: int, demoted: int) -> None
 @pytest.mark.parametrize("two_step", [False, True])
 @pytest.mark.parametrize(("generations", "late", "early"), [(2, True, True), (3, True, True), (4, False, False)])
 def test_reclaim_ages_where_few_generations_are_left(two_step: bool, generations: int, late: bool, early: bool) -> None:
-    """It must with two; with three from 6.14 on always, up to 6.13 where little is old (here: all is, so it does not)."""
+    """It must with two; with three from 6.14 on always, up to 6.13 where little is old (here all is)."""
     mm = memory(512, two_step, generations)
     wanted = late if two_step else early and generations < 3
     assert bool(should_run_aging(mm, 0)) == wanted
