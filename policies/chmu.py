@@ -1,6 +1,6 @@
 """chmu: a CXL memory device that counts its own requests and lists hot units."""
 
-from klrubench.mm import PGHOT_DEFAULTS, PGHOT_VERSIONS, pghot_engine
+from klrubench.mm import PGHOT_DEFAULTS, PGHOT_EXPLAINS, PGHOT_VERSIONS, pghot_engine
 from klrubench.mm import Chmu as HotnessUnit
 from klrubench.policy import Policy, System, param
 
@@ -18,6 +18,7 @@ class Chmu(Policy):
     blind = "more units are touched in an epoch than the device has counters; nothing of the top tier"
     not_modelled = "writebacks, prefetches, interleaving, fill-level interrupts, threshold control"
     implies = {"pghot": PGHOT_DEFAULTS}
+    explains = {"pghot": PGHOT_EXPLAINS}
 
     mode: str = param(
         "epoch",

@@ -1,6 +1,6 @@
 """ibs: hardware samples of cache misses, recorded in pghot."""
 
-from klrubench.mm import PGHOT_DEFAULTS, PGHOT_VERSIONS, pghot_engine
+from klrubench.mm import PGHOT_DEFAULTS, PGHOT_EXPLAINS, PGHOT_VERSIONS, pghot_engine
 from klrubench.mm import Ibs as IbsSamples
 from klrubench.policy import Policy, System, param
 
@@ -18,6 +18,7 @@ class Ibs(Policy):
     blind = "a page misses less often than the period times its window: samples are few"
     not_modelled = "skid, kernel-mode ops, NMI nesting, virtual machines"
     implies = {"pghot": PGHOT_DEFAULTS}
+    explains = {"pghot": PGHOT_EXPLAINS}
 
     period: int = param(10_000, low=16, high=1 << 20, log=True, help="ops a sample", origin="IBS_SAMPLE_PERIOD")
     ring: int = param(
