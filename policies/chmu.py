@@ -16,7 +16,10 @@ class Chmu(Policy):
     )
     sees = "every request that reaches the device, as a count an epoch"
     blind = "more units are touched in an epoch than the device has counters; nothing of the top tier"
-    not_modelled = "writebacks, prefetches, interleaving, fill-level interrupts, threshold control"
+    not_modelled = (
+        "writebacks, prefetches, interleaving, fill-level interrupts, threshold control, randomised down-sampling; a "
+        "refused promotion always wakes kswapd, up to the promo watermark (klruscand: wake_kswapd=on)"
+    )
     implies = {"pghot": PGHOT_DEFAULTS}
     explains = {"pghot": PGHOT_EXPLAINS}
 

@@ -94,7 +94,8 @@ def component_text(info: Mapping[str, Any], width: int = WIDTH) -> str:
         lines += _fact(name, str(info[name]), width) if info.get(name) else []
     lines += _fact("sysctls", _settings(info["sysctls"]), width) if info.get("sysctls") else []
     lines += parameter_table(info["parameters"], width)
-    explained = [line for item in info.get("choices", {}).items() for line in _meanings(*item, width)]
+    choices: Mapping[str, Mapping[str, str]] = info.get("choices", {})
+    explained = [line for name, meanings in choices.items() for line in _meanings(name, meanings, width)]
     lines += ["", *explained, ""] if explained else []
     for name in ("sees", "blind", "not_modelled", "calibration", "seeds_change"):
         lines += _fact(_WORDS.get(name, name), str(info[name]), width) if info.get(name) else []
