@@ -30,7 +30,12 @@ class RandomSampling(Policy):
     )
     threshold: int = param(2, low=1, high=7, help="sightings in a row (v3: 3)", origin="pghot v2")
     window_ms: float = param(
-        5000, low=100, high=60_000, log=True, help="largest gap between two (v5-compact: 4000)", origin="pghot v2"
+        5000,
+        low=100,
+        high=60_000,
+        log=True,
+        help="largest gap between two (v5-compact: 4000); at its default as the sysctl says",
+        origin="pghot v2",
     )
     ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours", tune=False)
     wake_kswapd: str = param(

@@ -580,17 +580,17 @@ def test_describe_explains_choices(width: int) -> None:
     class Switched(Policy):
         """A policy with a switch."""
 
-        implies: ClassVar[Any] = {"kind": {"b": {"size": 4, "fast": True}}}
-        explains: ClassVar[Any] = {"kind": {"c": "word " * 60, "b": "both"}, "text": {"x": "a free word"}}
-        kind_of: str = param("a", choices=("a", "z"))
-        kind: str = param("a", choices=("a", "b", "c"))
+        implies: ClassVar[Any] = {"which": {"b": {"size": 4, "fast": True}}}
+        explains: ClassVar[Any] = {"which": {"c": "word " * 60, "b": "both"}, "text": {"x": "a free word"}}
+        other: str = param("a", choices=("a", "z"))
+        which: str = param("a", choices=("a", "b", "c"))
         size: int = param(1)
         fast: bool = param(False)
         text: str = param("")
 
     info = describe.component_info(Switched)
-    assert list(info["choices"]) == ["kind", "text"] and list(info["choices"]["kind"]) == ["b", "c"]
-    assert info["choices"]["kind"]["b"] == "both; size=4, fast=true"
+    assert list(info["choices"]) == ["which", "text"] and list(info["choices"]["which"]) == ["b", "c"]
+    assert info["choices"]["which"]["b"] == "both; size=4, fast=true"
     shown = describe.component_text(info, width)
     assert widest(shown) <= width and shown.count("word") == 61 and "both; size=4, fast=true" in shown
     assert json.loads(json.dumps(info)) == info
