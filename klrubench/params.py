@@ -77,6 +77,8 @@ class Parameterised:
         implies: what a choice of one parameter means for others that are not given:
             `{"preset": {"rfc-v1": {"interval_ms": 4000}}}`. Earlier entries may choose for later ones;
             what is typed wins.
+        explains: what the choices of a parameter mean, for `describe`: `{"variant": {"clean": "no side effects"}}`.
+            What a choice implies is added there and need not be said.
 
     Raises:
         ParameterError: a value is of the wrong type or out of range (all faults in one line).
@@ -85,6 +87,7 @@ class Parameterised:
 
     parameters: ClassVar[dict[str, Param]] = {}
     implies: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
+    explains: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     kind: ClassVar[str] = "component"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -1,6 +1,6 @@
 """chmu: a CXL memory device that counts its own requests and lists hot units."""
 
-from klrubench.mm import PGHOT_DEFAULTS, PGHOT_VERSIONS, pghot_engine
+from klrubench.mm import PGHOT_DEFAULTS, PGHOT_EXPLAINS, PGHOT_VERSIONS, pghot_engine
 from klrubench.mm import Chmu as HotnessUnit
 from klrubench.policy import Policy, System, param
 
@@ -16,8 +16,12 @@ class Chmu(Policy):
     )
     sees = "every request that reaches the device, as a count an epoch"
     blind = "more units are touched in an epoch than the device has counters; nothing of the top tier"
-    not_modelled = "writebacks, prefetches, interleaving, fill-level interrupts, threshold control"
+    not_modelled = (
+        "writebacks, prefetches, interleaving, fill-level interrupts, threshold control, randomised down-sampling; a "
+        "refused promotion always wakes kswapd, up to the promo watermark (klruscand: wake_kswapd=on)"
+    )
     implies = {"pghot": PGHOT_DEFAULTS}
+    explains = {"pghot": PGHOT_EXPLAINS}
 
     mode: str = param(
         "epoch",
@@ -82,7 +86,12 @@ class Chmu(Policy):
     )
     threshold: int = param(2, low=1, high=7, help="times listed in a row (v3: 3)", origin="pghot v2")
     window_ms: float = param(
-        5000, low=100, high=60_000, log=True, help="largest gap between two (v5-compact: 4000)", origin="pghot v2"
+        5000,
+        low=100,
+        high=60_000,
+        log=True,
+        help="largest gap between two (v5-compact: 4000); at its default as the sysctl says",
+        origin="pghot v2",
     )
 
     def start(self, system: System) -> None:

@@ -1,6 +1,6 @@
 """ibs: hardware samples of cache misses, recorded in pghot."""
 
-from klrubench.mm import PGHOT_DEFAULTS, PGHOT_VERSIONS, pghot_engine
+from klrubench.mm import PGHOT_DEFAULTS, PGHOT_EXPLAINS, PGHOT_VERSIONS, pghot_engine
 from klrubench.mm import Ibs as IbsSamples
 from klrubench.policy import Policy, System, param
 
@@ -18,6 +18,7 @@ class Ibs(Policy):
     blind = "a page misses less often than the period times its window: samples are few"
     not_modelled = "skid, kernel-mode ops, NMI nesting, virtual machines"
     implies = {"pghot": PGHOT_DEFAULTS}
+    explains = {"pghot": PGHOT_EXPLAINS}
 
     period: int = param(10_000, low=16, high=1 << 20, log=True, help="ops a sample", origin="IBS_SAMPLE_PERIOD")
     ring: int = param(
@@ -46,7 +47,12 @@ class Ibs(Policy):
     )
     threshold: int = param(2, low=1, high=7, help="sightings in a row (v3: 3)", origin="pghot v2")
     window_ms: float = param(
-        5000, low=100, high=60_000, log=True, help="largest gap between two (v5-compact: 4000)", origin="pghot v2"
+        5000,
+        low=100,
+        high=60_000,
+        log=True,
+        help="largest gap between two (v5-compact: 4000); at its default as the sysctl says",
+        origin="pghot v2",
     )
     ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours", tune=False)
     wake_kswapd: str = param(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from klrubench.mm import PGHOT_DEFAULTS, PGHOT_VERSIONS, MemcgTimers, mglru, pghot_engine
+from klrubench.mm import PGHOT_DEFAULTS, PGHOT_EXPLAINS, PGHOT_VERSIONS, MemcgTimers, mglru, pghot_engine
 from klrubench.policy import Policy, Steps, System, param
 
 POSTINGS = {
@@ -10,7 +10,9 @@ POSTINGS = {
     "rfc-v2": {"interval_ms": 2000, "pghot": "v2"},
     "pghot-v1": {"interval_ms": 100, "pghot": "v1"},
     "pghot-v3": {"interval_ms": 500, "pghot": "v3"},
+    "pghot-v5": {"interval_ms": 500, "pghot": "v5-compact"},
 }
+PRESETS = {"pghot-v5": "the last posting with klruscand (-u8), 20260129144043.231636-1-bharata@amd.com"}
 
 
 class Klruscand(Policy):
@@ -34,6 +36,7 @@ class Klruscand(Policy):
         "full batch"
     )
     implies = {"preset": POSTINGS, "pghot": PGHOT_DEFAULTS}
+    explains = {"preset": PRESETS, "pghot": PGHOT_EXPLAINS, **mglru.EXPLAINS}
 
     interval_ms: float = param(
         2000, low=10, high=60_000, log=True, help="start to start; overruns not caught up", origin="KLRUSCAND_INTERVAL"
@@ -61,13 +64,19 @@ class Klruscand(Policy):
     )
     threshold: int = param(2, low=1, high=7, help="sightings in a row (v3: 3)", origin="pghot v2")
     window_ms: float = param(
-        5000, low=100, high=60_000, log=True, help="largest gap between two (v5-compact: 4000)", origin="pghot v2"
+        5000,
+        low=100,
+        high=60_000,
+        log=True,
+        help="largest gap between two (v5-compact: 4000); at its default as the sysctl says",
+        origin="pghot v2",
     )
     ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours", tune=False)
     wake_kswapd: str = param(
         "on",
         choices=("on", "posted"),
-        help="a refused promotion wakes kswapd (posted: only under numa_balancing=2)",
+        help="a refused promotion wakes kswapd, which frees up to the promo watermark instead of high (posted: both "
+        "only under numa_balancing=2)",
         origin="ours",
         tune=False,
     )

@@ -20,7 +20,10 @@ class Kmmscand(Policy):
     )
     sees = "one bit a page a scan, of both tiers; no page table is passed over"
     blind = "most pages are touched between two scans"
-    not_modelled = "shared folios, try-lock misses, huge page tables split by the walk, prctl scan scale"
+    not_modelled = (
+        "shared folios, try-lock misses, huge page tables split by the walk, prctl scan scale; kswapd always frees up "
+        "to the promo watermark (posted: only under numa_balancing=2)"
+    )
 
     sightings: int = param(
         2, low=1, high=10, help="scans in a row that find a page accessed", origin="V3: second access; V1: 1"

@@ -5,7 +5,10 @@ from klrubench.policy import Policy, Steps, System, param
 
 
 class RandomPromotion(Policy):
-    """Promote random lower-tier pages at a fixed rate: migration without any knowledge."""
+    """Promote random lower-tier pages at a fixed rate: migration without any knowledge.
+
+    A refused promotion always wakes kswapd, up to the promo watermark (klruscand: wake_kswapd=on).
+    """
 
     source = "control"
     chain = "random choice -> none -> asynchronous batched migration; demotion by kswapd"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from klrubench.mm import PGHOT_DEFAULTS, PGHOT_VERSIONS, page_idle, pghot_engine
+from klrubench.mm import PGHOT_DEFAULTS, PGHOT_EXPLAINS, PGHOT_VERSIONS, page_idle, pghot_engine
 from klrubench.policy import Policy, Steps, System, param
 
 
@@ -21,6 +21,7 @@ class RandomSampling(Policy):
     blind = "a page is found only when it is drawn: 1 GiB of a sample at a time"
     not_modelled = "THP split by rmap walks"
     implies = {"pghot": PGHOT_DEFAULTS}
+    explains = {"pghot": PGHOT_EXPLAINS}
 
     interval_ms: float = param(1000, low=10, high=60_000, log=True, help="from marking to looking")
     pages: int = param(1 << 18, low=64, high=1 << 24, log=True, help="lower-tier pages in a sample (2^18: 1 GiB)")
@@ -29,7 +30,12 @@ class RandomSampling(Policy):
     )
     threshold: int = param(2, low=1, high=7, help="sightings in a row (v3: 3)", origin="pghot v2")
     window_ms: float = param(
-        5000, low=100, high=60_000, log=True, help="largest gap between two (v5-compact: 4000)", origin="pghot v2"
+        5000,
+        low=100,
+        high=60_000,
+        log=True,
+        help="largest gap between two (v5-compact: 4000); at its default as the sysctl says",
+        origin="pghot v2",
     )
     ideal_clock: bool = param(False, help="pghot's time neither wraps nor loses bits", origin="ours", tune=False)
     wake_kswapd: str = param(

@@ -244,6 +244,30 @@ def test_describe_takes_values_and_refuses_bad_ones(capsys: pytest.CaptureFixtur
         assert word in said.err and len(said.err.splitlines()) == 1 and not said.out
 
 
+def test_describe_says_what_the_switches_of_klruscand_switch(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each effect of the posted walk, each version of pghot with its defaults, each preset; as text and as JSON."""
+    from klrubench.mm import PGHOT_DEFAULTS, PGHOT_VERSIONS
+    from klrubench.mm.mglru import EFFECTS
+
+    assert cli.run(["describe", "klruscand", "--json"]) == 0
+    choices = json.loads(capsys.readouterr().out)["choices"]
+    assert cli.run(["describe", "klruscand"]) == 0
+    shown = capsys.readouterr().out
+    assert max(len(line) for line in shown.splitlines()) <= 100
+    words = " ".join(shown.split())
+    assert all(meaning in words for meanings in choices.values() for meaning in meanings.values())
+    assert choices["effects"] == {name: posted for name, (_, posted, _) in EFFECTS.items()}
+    assert choices["variant"]["as_posted"] == "+".join(EFFECTS)
+    assert list(choices["pghot"]) == list(PGHOT_VERSIONS)
+    for version, meaning in choices["pghot"].items():
+        said, window = PGHOT_DEFAULTS[version], f"window_ms={PGHOT_DEFAULTS[version]['window_ms']:g}"
+        assert meaning.endswith(f"; threshold={said['threshold']}, {window}")
+    assert "first sighting" in choices["pghot"]["v0"] and "as intended" in choices["pghot"]["v3"]
+    assert choices["preset"]["pghot-v3"] == "interval_ms=500, pghot=v3"
+    assert cli.run(["describe", "numab2", "--json"]) == 0
+    assert "choices" not in json.loads(capsys.readouterr().out), "nothing to explain, no entry"
+
+
 def test_describe_asks_which_if_a_name_means_two_things(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -211,6 +211,33 @@ def test_any_source_feeds_any_version_and_each_has_its_target(version: str, node
     check_memory(system.mm)
 
 
+def window_of(version: str, sysctl_ms: int | None, **given: Any) -> float:
+    """The window of a version's store on a machine with this sysctl."""
+    name = "pghot_promote_freq_window_ms"
+    where = machine(sysctls={} if sysctl_ms is None else {name: sysctl_ms})
+    workload = Touched(footprint_gib=0.0625, rate=1.0, placement="lower")
+    system = build(where, workload, Policy(), 1, 3, 1, Options())
+    engine: Any = pghot_engine(system, version, **given)
+    return float(engine.window_ms)
+
+
+@pytest.mark.parametrize("version", PGHOT_VERSIONS)
+def test_the_sysctl_is_the_window_where_none_is_given(version: str) -> None:
+    """At its own default it says nothing: v5-compact keeps 4000. A window that differs from the posted one wins."""
+    posted = PGHOT_DEFAULTS[version]["window_ms"]
+    assert window_of(version, None) == window_of(version, 5000) == posted
+    assert window_of(version, 700) == window_of(version, 700, window_ms=posted) == 700
+    assert window_of(version, 700, window_ms=900) == 900
+
+
+def test_a_shorter_window_of_the_sysctl_lets_fewer_pages_pass() -> None:
+    """Through the policy: at 500 ms no two passes of klruscand, 2000 ms apart, lie in one window."""
+    short = machine(sysctls={"pghot_promote_freq_window_ms": 500})
+    assert klruscand({}, duration_s=12).vmstat.get("pgpromote_success", 0) > 0
+    assert klruscand({}, short, duration_s=12).vmstat.get("pgpromote_success", 0) == 0
+    assert klruscand({"window_ms": 4999}, short, duration_s=12).vmstat.get("pgpromote_success", 0) > 0
+
+
 # klruscand with each of them
 
 
@@ -321,6 +348,7 @@ def test_notes_say_where_a_clock_wraps() -> None:
         ("klruscand:preset=rfc-v1", (4000, "v0", 2, 5000)),
         ("klruscand:preset=pghot-v1", (100, "v1", 2, 5000)),
         ("klruscand:preset=pghot-v3", (500, "v3", 3, 5000)),
+        ("klruscand:preset=pghot-v5", (500, "v5-compact", 2, 4000)),
         ("klruscand:preset=pghot-v3,threshold=2,interval_ms=2000", (2000, "v3", 2, 5000)),
         ("klruscand:preset=pghot-v3,pghot=v5-compact", (500, "v5-compact", 2, 4000)),
         ("klruscand:pghot=v5-compact,window_ms=5000", (2000, "v5-compact", 2, 5000)),

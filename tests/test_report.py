@@ -574,6 +574,30 @@ def test_describe_comes_from_the_declarations() -> None:
 
 
 @pytest.mark.parametrize("width", [72, 100])
+def test_describe_explains_choices(width: int) -> None:
+    """In the order of the choices, what is implied behind what is said; only those of which anything is said."""
+
+    class Switched(Policy):
+        """A policy with a switch."""
+
+        implies: ClassVar[Any] = {"which": {"b": {"size": 4, "fast": True}}}
+        explains: ClassVar[Any] = {"which": {"c": "word " * 60, "b": "both"}, "text": {"x": "a free word"}}
+        other: str = param("a", choices=("a", "z"))
+        which: str = param("a", choices=("a", "b", "c"))
+        size: int = param(1)
+        fast: bool = param(False)
+        text: str = param("")
+
+    info = describe.component_info(Switched)
+    assert list(info["choices"]) == ["which", "text"] and list(info["choices"]["which"]) == ["b", "c"]
+    assert info["choices"]["which"]["b"] == "both; size=4, fast=true"
+    shown = describe.component_text(info, width)
+    assert widest(shown) <= width and shown.count("word") == 61 and "both; size=4, fast=true" in shown
+    assert json.loads(json.dumps(info)) == info
+    assert "choices" not in describe.component_info(_Scanner)
+
+
+@pytest.mark.parametrize("width", [72, 100])
 def test_describe_keeps_the_width_with_long_texts(width: int) -> None:
     class Wordy(Workload):
         """A workload."""

@@ -33,7 +33,7 @@ SYSCTLS: dict[str, Sysctl] = {
     "numa_balancing/scan_period_max_ms": Sysctl(60000, 1, _U31, "longest sweep over the memory"),
     "numa_balancing/scan_size_mb": Sysctl(256, 1, _U31, "MiB marked by one scan"),
     "numa_balancing/hot_threshold_ms": Sysctl(1000, 1, _U31, "hint latency that counts as hot"),
-    "vm.pghot_promote_freq_window_ms": Sysctl(5000, 1, _U31, "largest gap between two sightings"),
+    "vm.pghot_promote_freq_window_ms": Sysctl(5000, 1, _U31, "pghot: largest gap between sightings; window_ms wins"),
     "vm.pghot_promote_rate_limit_MBps": Sysctl(65536, 0, _U31, "promotion limit, MiB/s a node"),
     "tlb/entries": Sysctl(0, 0, 1 << 16, "hardware, no sysctl: TLB entries a thread; 0 no TLB"),
     "tlb/ways": Sysctl(12, 1, 32, "associativity of the TLB"),

@@ -9,7 +9,8 @@ ways a set, as many sets as the largest power of two allows, unit modulo sets. A
 of its set, else replaces the one with the least count: "least" starts at 1, "inherit" goes on from the count it threw
 out (space saving), "never" leaves newcomers uncounted. Requests are the touches that miss the CPU cache. Not modelled:
 writebacks and prefetches that reach the device, units under 4 KiB (under a mapping, for 2 MiB ones), the range bitmap,
-fill-level interrupts, a device interleaved with others.
+fill-level interrupts, a device interleaved with others, randomised down-sampling (each n-th request counts), epochs
+below 1 ms, other than 8 ways.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Source: pghot v3 and v5, 20251110052343.208768-1-bharata@amd.com, 20260129144043
 a flag and never wake the thread: it looks at the flag each 100 ms, and as long as the flag is set again while it works
 it does not sleep. v3 walks all frames of the node, v5 only sections (32768 frames) that are flagged hot. The order is
 that of frames, not of hotness: where the top tier is short of room the lowest frames win. A record is zeroed when it is
-taken, promoted or not.
+taken, promoted or not. Not modelled: the knobs kmigrated_sleep_ms and kmigrated_batch_nr (both stand at their
+defaults), enabled_sources, target_nid. A folio passes the gate and moves by itself; a batch is what shares a flush.
 At scale a section has fewer pages, so a hot one among them is rarer: gating saves more of the walk than at full size.
 """
 

@@ -2,7 +2,8 @@
 
 Source: pghot RFC v2, 20250910144653.212066-1-bharata@amd.com (one thread for each top-tier node with CPUs). Whatever is
 popped is forgotten, promoted or not. An empty heap lets the thread sleep through wakes that would find nothing;
-it comes back on its own grid.
+it comes back on its own grid. As posted the folios of a wake are isolated first and pass the gate on one count of free
+pages; here each is asked for and moved by itself.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Sources: migrate_misplaced_folio_prepare and migrate_balanced_pgdat (mm/migrate.c, 6.12).
 Not modelled: fragmentation (a folio needs as many free pages of the node as it has, not contiguous ones; its frames lie
-side by side as long as all folios of the machine have one size), failure of locks.
+side by side as long as all folios of the machine have one size), failure of locks, file folios that the gate refuses
+(dirty ones, executable ones mapped by several processes), a gate asked once for a batch that is isolated already.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 Shared by NUMA balancing and pghot, as in the kernel. Sources: pgdat_free_space_enough, numa_promotion_adjust_threshold,
 numa_promotion_rate_limit, should_numa_migrate_memory (kernel/sched/fair.c, 6.12).
+Not modelled: candidates by node; those of all target nodes are in one count.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Sources: task_numa_work, vma_is_accessed, reset_ptenuma_scan (kernel/sched/fair.
 (mm/mprotect.c). From Linux 6.7 a mapping without recent hint faults of the scanning thread is passed over from the
 third sweep on, and forced, one a scan, when no other is left: a sweep takes one more scan for each small mapping behind
 the large one. So a program's small mappings are rows here (`AREA_SMALL`), though no page of theirs is simulated:
-theirs lie on the top tier, where mode 2 marks nothing.
+theirs lie on the top tier, where mode 2 marks nothing. Not modelled: dirty file folios, which a kernel leaves unmarked;
+one flush is charged a scan (numa_balancing.py), not one a range.
 """
 
 from __future__ import annotations

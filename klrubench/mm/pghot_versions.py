@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 import numpy as np
 
 from klrubench.errors import ParameterError, UnknownNameError
+from klrubench.machine.sysctls import SYSCTLS
 from klrubench.mm.kmigrated import Kmigrated
 from klrubench.mm.kpromoted import Kpromoted
 from klrubench.mm.pghot import Pghot
@@ -28,10 +29,24 @@ if TYPE_CHECKING:
 
 PGHOT_VERSIONS = ("v0", "v0-intended", "v1", "v2", "v3", "v5-compact", "v5-precise")
 WITH_HEAP = ("v1", "v2")
+WINDOW_SYSCTL = "vm.pghot_promote_freq_window_ms"
 PGHOT_DEFAULTS: dict[str, dict[str, Any]] = {name: {"threshold": 2, "window_ms": 5000.0} for name in PGHOT_VERSIONS}
 """What each version was posted with: sightings needed, and the longest gap between two of them."""
 PGHOT_DEFAULTS["v3"]["threshold"] = 3
 PGHOT_DEFAULTS["v5-compact"]["window_ms"] = 4000.0
+PGHOT_EXPLAINS = {
+    "v0": "Mar 2025, before pghot: a hash that kpromoted sweeps each second. As posted a gap is taken backwards and a "
+    "new record counted twice: hot at the first sighting, so it promotes much, as its author's counters say",
+    "v0-intended": "v0 counting as its comments say: slow sources seldom have two sightings between two sweeps",
+    "v1": "Aug 2025: hash and heap, unpacked records; popped ones are dropped when older than two windows",
+    "v2": "Sep 2025, the version of klruscand RFC v2: packed records (the 8th sighting wraps to 0), latency "
+    "threshold, rate limit, free-space bypass",
+    "v3": "Nov 2025: 8 bytes a frame, kmigrated walks in the order of frames; its masks were posted overlapping and "
+    "are modelled as intended",
+    "v5-compact": "Jan 2026, the default there: 1 byte a frame, up to 3 sightings, 5 bits of time; hot sections only",
+    "v5-precise": "Jan 2026, CONFIG_PGHOT_PRECISE: 4 bytes a frame, up to 7 sightings, 14 bits of time",
+}
+"""What each version is, for a policy's `explains`."""
 
 
 class HotnessStore(Protocol):
@@ -74,7 +89,7 @@ def pghot_engine(
     Args:
         version: one of `PGHOT_VERSIONS`.
         threshold: sightings in a row that make a page hot; None: as posted.
-        window_ms: longest gap between two of them; None: as posted.
+        window_ms: longest gap between two of them; None, or as posted: what the sysctl of that name says, if changed.
         ideal_clock: stored times neither wrap nor lose bits (ours; without effect on v0 and v1, whose times are whole).
         sized_hash: v1 and v2 with a hash list a record (ours).
     Raises:
@@ -84,7 +99,7 @@ def pghot_engine(
         raise UnknownNameError("pghot version", version, PGHOT_VERSIONS)
     posted = PGHOT_DEFAULTS[version]
     threshold = posted["threshold"] if threshold is None else threshold
-    window_ms = posted["window_ms"] if window_ms is None else window_ms
+    window_ms = _window_ms(system, posted["window_ms"], window_ms)
     _check(version, threshold, sized_hash)
     if version in FORMATS:
         return _with_kmigrated(system, MapPghot(version, threshold, window_ms, ideal_clock))
@@ -94,6 +109,17 @@ def pghot_engine(
     unpacked = version == "v1" or ideal_clock
     kind = UnpackedPghot if unpacked else Pghot
     return _with_kpromoted(system, kind(version, threshold, window_ms, sized_hash))
+
+
+def _window_ms(system: System, posted: float, given: float | None) -> float:
+    """A window that was given, else the changed sysctl's, else the posted one.
+
+    One sysctl serves versions of different defaults, so its own default means "as posted" (v5-compact: 4000).
+    """
+    if given is not None and given != posted:
+        return given
+    set_ms = system.sysctl(WINDOW_SYSCTL)
+    return float(set_ms) if set_ms != SYSCTLS[WINDOW_SYSCTL].default else posted
 
 
 def _check(version: str, threshold: int, sized_hash: bool) -> None:

@@ -2,8 +2,9 @@
 
 Sources: scan_folios, sort_folio, isolate_folio, lru_gen_look_around, folio_check_references, demote_folio_list,
 should_abort_scan, __setup_per_zone_wmarks, pgdat_balanced (mm/vmscan.c, mm/page_alloc.c). There is no swap: a folio
-that cannot be demoted stays. Not modelled: direct reclaim (no allocation happens after placement), tiers of file pages
-(no read()/write()), zones.
+that cannot be demoted stays (a kernel drops it if it is a clean file page). Not modelled: direct reclaim (no allocation
+happens after placement), proactive reclaim and memcg limits, tiers of file pages (no read()/write()), zones,
+swappiness, min_ttl_ms, eviction by debugfs, a look-around that gives up at a contended lock.
 """
 
 from __future__ import annotations

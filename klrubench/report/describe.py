@@ -38,6 +38,7 @@ def component_info(component: type[Parameterised], shared: Mapping[str, Param] |
         "sysctls": dict(getattr(component, "sysctls", {})),
         "parameters": own,
         "shared_parameters": [item for item in listed if item not in own],
+        **({"choices": choices} if (choices := _choices(component)) else {}),
     }
 
 
@@ -53,6 +54,20 @@ def _body(component: type) -> str:
 def _document(component: type) -> str:
     own = component.__dict__.get("__doc__") or ""
     return inspect.cleandoc(own)
+
+
+def _choices(component: type[Parameterised]) -> dict[str, dict[str, str]]:
+    """By parameter and choice: what it means, then what it implies for other parameters."""
+    meanings: dict[str, dict[str, str]] = {}
+    for name, declared in component.parameters.items():
+        told, implied = component.explains.get(name, {}), component.implies.get(name, {})
+        both = {
+            choice: "; ".join(filter(None, [told.get(choice, ""), _settings(implied.get(choice, {}))]))
+            for choice in dict.fromkeys([*(declared.choices or ()), *told])
+            if choice in told or choice in implied
+        }
+        meanings |= {name: both} if both else {}
+    return meanings
 
 
 def _parameter(name: str, declared: Param) -> dict[str, Any]:
@@ -79,6 +94,9 @@ def component_text(info: Mapping[str, Any], width: int = WIDTH) -> str:
         lines += _fact(name, str(info[name]), width) if info.get(name) else []
     lines += _fact("sysctls", _settings(info["sysctls"]), width) if info.get("sysctls") else []
     lines += parameter_table(info["parameters"], width)
+    choices: Mapping[str, Mapping[str, str]] = info.get("choices", {})
+    explained = [line for name, meanings in choices.items() for line in _meanings(name, meanings, width)]
+    lines += ["", *explained, ""] if explained else []
     for name in ("sees", "blind", "not_modelled", "calibration", "seeds_change"):
         lines += _fact(_WORDS.get(name, name), str(info[name]), width) if info.get(name) else []
     if info.get("shared_parameters"):
@@ -104,6 +122,18 @@ def _example(info: Mapping[str, Any], width: int) -> list[str]:
 def _fact(label: str, text: str, width: int) -> list[str]:
     first, *rest = wrapped(text, width - _LABEL)
     return [f"{label:<{_LABEL - 1}} {first}".rstrip(), *(" " * _LABEL + line for line in rest)]
+
+
+def _meanings(name: str, meanings: Mapping[str, str], width: int) -> list[str]:
+    """A parameter's choices, each with what it means beside it."""
+    heads = [name] + [""] * (len(meanings) - 1)
+    room = max(map(len, meanings)) + 2
+    lines = []
+    for head, (choice, meaning) in zip(heads, meanings.items(), strict=True):
+        first, *rest = wrapped(meaning, width - _LABEL - room)
+        lines.append(f"{head:<{_LABEL - 1}} {choice:<{room}}{first}")
+        lines += [" " * (_LABEL + room) + line for line in rest]
+    return lines
 
 
 def _settings(values: Mapping[str, Any]) -> str:

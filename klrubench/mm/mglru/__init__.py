@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from klrubench.engine.bits import PTRS_PER_TABLE
-from klrubench.mm.mglru.effects import EFFECTS, repairs
+from klrubench.mm.mglru.effects import EFFECTS, EXPLAINS, repairs
 from klrubench.mm.mglru.mm_list import lru_gen_add_mm, lru_gen_del_mm, next_mm
 from klrubench.mm.mglru.trylock import mmap_lock_missed
 from klrubench.mm.mglru.walk import (
@@ -36,7 +36,9 @@ from klrubench.mm.state import MAX_SEQ, NO_MM, PTESCAN_FAST, PTESCAN_PMDS, PTESC
 if TYPE_CHECKING:
     from klrubench.simulate import Lruvec, System
 
-__all__ = ["EFFECTS", "WalkObject", "flushes", "lru_gen_add_mm", "lru_gen_del_mm", "repairs", "walk", "walk_memcg"]
+__all__ = [
+    "EFFECTS", "EXPLAINS", "WalkObject", "flushes", "lru_gen_add_mm", "lru_gen_del_mm", "repairs", "walk", "walk_memcg",
+]  # fmt: skip
 
 MAX_LRU_BATCH = 4096  # generation updates before a visit ends with a flush
 FLUSH_PART = 16384  # pages of a flush (full size) between two moments at which others may run: 4 ms of records

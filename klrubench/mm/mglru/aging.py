@@ -2,6 +2,7 @@
 
 Sources: try_to_inc_max_seq, inc_max_seq, inc_min_seq, try_to_inc_min_seq, should_run_aging (mm/vmscan.c, 6.12 and
 6.14+). There is no periodic aging: without pressure max_seq stands still.
+Not modelled: the tie between min_seq of anon and of file.
 """
 
 from __future__ import annotations

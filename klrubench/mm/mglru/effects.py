@@ -54,6 +54,12 @@ EFFECTS: dict[str, tuple[int, str, str]] = {
 
 VARIANTS = {"as_posted": tuple(EFFECTS), "clean": ()}
 
+EXPLAINS: dict[str, dict[str, str]] = {
+    "variant": {name: "+".join(effects) or "none of the effects" for name, effects in VARIANTS.items()},
+    "effects": {name: posted for name, (_, posted, _) in EFFECTS.items()},
+}
+"""What choices of a walk mean, for a policy's `explains`."""
+
 
 def repairs(effects: str, filtered: bool = True) -> int:
     """The bits of all effects that are absent from a text: `as_posted`, `clean`, `all`, `none`, or names joined by `+`.

@@ -6,7 +6,8 @@ Cost follows the slots visited: 512 for each table whose PMD is young, however f
 A folio that several PTEs map is reported once for each of them that is young; its generation follows once for a run of
 its PTEs, and again where a full batch has cut the run.
 Not modelled here: memory-notifier users, VMAs that the walk must skip (all VMAs here are anonymous or plain file), the
-try-lock of the PMD table (that of PTE tables is).
+try-lock of the PMD table (that of PTE tables is), the flush at each 512 GiB boundary, the way back of a full batch of
+2 MiB leaves to the first pending PMD.
 """
 
 from __future__ import annotations
