@@ -369,6 +369,10 @@ class System(Scheduler):
         self.fault_words[:] = handler.address, context.ctypes.data
         self.fault_ctx, self.fault_spent = context, spent_ps
 
+    def handles_faults(self) -> bool:
+        """Whether a fault handler has been installed."""
+        return int(self.fault_words[0]) != no_fault.address
+
     def tap(self, tenant: Tenant, consume: Consume) -> None:
         """Let hardware of mm/ (a device that sees each request) read a tenant's touches once they are served;
         see `taps.py`.
