@@ -193,6 +193,7 @@ class NumaBalancing:
     """
 
     metadata_bytes = 0  # scan times and last threads live in the folio's flags
+    handler: Any = numa_hint_fault
 
     def __init__(
         self,
@@ -232,10 +233,14 @@ class NumaBalancing:
             latency_bits=self.latency_bits,
         )
         self.areas, self.order = new_areas(system.mm.vma, [tenant.workload.small_vmas for tenant in system.tenants])
-        self.context = fault_context(system.mm, [self.own, self.rules, self.areas])
-        system.on_fault(numa_hint_fault, self.context, self.spent)
+        self.context = fault_context(system.mm, self.handler_arrays())
+        system.on_fault(self.handler, self.context, self.spent)
         for tenant in system.tenants:
             system.daemon("task_numa_work", partial(self.scan, tenant=tenant), tenant=tenant, phase_ms=0)
+
+    def handler_arrays(self) -> list[np.ndarray]:
+        """What the fault handler owns, in its order."""
+        return [self.own, self.rules, self.areas]
 
     def spent(self) -> int:
         """Application CPU time spent in hint faults so far, ps (full size)."""

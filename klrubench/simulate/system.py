@@ -61,7 +61,7 @@ from klrubench.mm.state import (
 from klrubench.simulate.feed import hottest
 from klrubench.simulate.kernel_threads import FLUSHES, KernelThread, Turn
 from klrubench.simulate.scheduler import Daemon, Hrtimer, Scheduler, Sleep, Until
-from klrubench.simulate.taps import Consume, Sampler, Tap
+from klrubench.simulate.taps import Consume, Sampler, Stop, Tap
 from klrubench.simulate.tenant import Tenant
 from klrubench.simulate.truth import by_folio, top_leaves, window_counts
 
@@ -433,9 +433,25 @@ class System(Scheduler):
         for name, n in counts.items():
             once = name.endswith("_once")
             spent += self.machine.costs[name.removesuffix("_once")].ns * 1000 * int(n) * (1 if once else self.fold)
-        self._app_ps[under] = self._app_ps.get(under, 0.0) + spent
-        self._stall(tenant, spent / tenant.threads, under)
+        self._pay(tenant, spent, under)
         return spent
+
+    def _pay(self, tenant: Tenant, ps: float, under: str) -> None:
+        self._app_ps[under] = self._app_ps.get(under, 0.0) + ps
+        self._stall(tenant, ps / tenant.threads, under)
+
+    def as_tenant(self, tenant: Tenant, at_ps: int, under: str, work: Callable[[], None]) -> None:
+        """Do what one of a tenant's threads did at a time since the last stop; it pays what `work` charges."""
+        now_ps, thread = self.now_ps, Daemon(under, iter(()), tenant)
+        self.now_ps, self.current = at_ps, thread
+        work()
+        self.current = None
+        self._pay(tenant, thread.spent_ps, under)
+        self.now_ps = now_ps
+
+    def at_stops(self, action: Callable[[], None]) -> None:
+        """Call `action` at every stop of the tenants, before any kernel thread has its turn."""
+        self.taps.append(Stop(action))
 
     def flush_tlb(self, moved: int, per_flush: int) -> None:
         """All-thread stalls of the TLB shootdowns that migration of `moved` pages (or folios) needs, one for
