@@ -433,21 +433,20 @@ class System(Scheduler):
         for name, n in counts.items():
             once = name.endswith("_once")
             spent += self.machine.costs[name.removesuffix("_once")].ns * 1000 * int(n) * (1 if once else self.fold)
-        self._pay(tenant, spent, under)
+        self._app_ps[under] = self._app_ps.get(under, 0.0) + spent
+        self._stall(tenant, spent / tenant.threads, under)
         return spent
 
-    def _pay(self, tenant: Tenant, ps: float, under: str) -> None:
-        self._app_ps[under] = self._app_ps.get(under, 0.0) + ps
-        self._stall(tenant, ps / tenant.threads, under)
-
     def as_tenant(self, tenant: Tenant, at_ps: int, under: str, work: Callable[[], None]) -> None:
-        """Do what one of a tenant's threads did at a time since the last stop; it pays what `work` charges."""
+        """Do what one of a tenant's threads did at a time since the last stop; it pays what `work` charges, also where
+        it has gone to sleep or come to its end since.
+        """
         now_ps, thread = self.now_ps, Daemon(under, iter(()), tenant)
         self.now_ps, self.current = at_ps, thread
         work()
-        self.current = None
-        self._pay(tenant, thread.spent_ps, under)
-        self.now_ps = now_ps
+        self.now_ps, self.current = now_ps, None
+        self._app_ps[under] = self._app_ps.get(under, 0.0) + thread.spent_ps
+        self._delay(tenant, thread.spent_ps / tenant.threads, under)
 
     def at_stops(self, action: Callable[[], None]) -> None:
         """Call `action` at every stop of the tenants, before any kernel thread has its turn."""
@@ -467,8 +466,11 @@ class System(Scheduler):
 
     def _stall(self, tenant: Tenant, ps: float, under: str) -> None:
         if tenant.running:
-            stall = round(ps)
-            base = tenant.index * TENANT_WORDS
-            self._words[base + CLOCK] += stall
-            self._words[base + STALL] += stall
-            tenant._stalled_ps[under] = tenant._stalled_ps.get(under, 0) + stall
+            self._delay(tenant, ps, under)
+
+    def _delay(self, tenant: Tenant, ps: float, under: str) -> None:
+        stall = round(ps)
+        base = tenant.index * TENANT_WORDS
+        self._words[base + CLOCK] += stall
+        self._words[base + STALL] += stall
+        tenant._stalled_ps[under] = tenant._stalled_ps.get(under, 0) + stall
