@@ -23,7 +23,7 @@ class PghotFaults(Policy):
     blind = (
         "a sweep marks all of memory alike: a page is seen once a sweep, and pages touched once in each look the same"
     )
-    not_modelled = "several nodes with CPUs; kmigrated's queueing of folios by target node"
+    not_modelled = "several nodes with CPUs"
     sysctls = {"kernel.numa_balancing": 2}
     implies = {"pghot": {name: PGHOT_DEFAULTS[name] for name in VERSIONS}}
 

@@ -1,7 +1,7 @@
 """Hint faults as a source of pghot: the fault records the folio and leaves promotion to pghot's threads.
 
-Source: "move NUMA balancing (tiering mode) to pghot", RFC v2 of 20250910144653.212066-1-bharata@amd.com and later
-postings. Marking and its pace are those of memory tiering (`numa_balancing.py`). The fault makes no decision: neither
+Source: the patch of pghot RFC v2 (20250910144653.212066-1-bharata@amd.com) that moves NUMAB2's rate limiting to pghot,
+and later postings. Marking and its pace are those of memory tiering (`numa_balancing.py`). The fault makes no decision: neither
 hint latency nor rate limit is asked, both are pghot's when it promotes. A fault that leaves its page below is not
 accounted, so no sweep changes the scan period.
 
