@@ -1,9 +1,9 @@
 """Hint faults as a source of pghot: the fault records the folio and leaves promotion to pghot's threads.
 
 Source: the patch of pghot RFC v2 (20250910144653.212066-1-bharata@amd.com) that moves NUMAB2's rate limiting to pghot,
-and later postings. Marking and its pace are those of memory tiering (`numa_balancing.py`). The fault makes no decision: neither
-hint latency nor rate limit is asked, both are pghot's when it promotes. A fault that leaves its page below is not
-accounted, so no sweep changes the scan period.
+and later postings. Marking and its pace are those of memory tiering (`numa_balancing.py`). The fault makes no decision:
+neither hint latency nor rate limit is asked, both are pghot's when it promotes. A fault that leaves its page below is
+not accounted, so no sweep changes the scan period.
 
 A record is made at the stop that its fault asks for, as of the time of the fault and before any thread runs; the tenant
 pays for it after the touch that faulted. Not modelled: several nodes with CPUs (the record's node is the top one).
