@@ -57,6 +57,14 @@ class NumaBalancing(Policy):
         origin="init_numa_balancing",
         tune=False,
     )
+    latency_bits: int = param(
+        21,
+        low=12,
+        high=21,
+        help="field of hint latencies; one longer than 2^bits ms reads as a short one",
+        origin="LAST_CPUPID_SHIFT: 8 bits of PID, 13 of CPU",
+        tune=False,
+    )
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)

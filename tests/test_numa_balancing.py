@@ -19,7 +19,7 @@ from klrubench.mm.fault import fault_context
 from klrubench.mm.numa_balancing import (
     FIRST_MEMCG,
     FOLD,
-    LATENCY_MASK,
+    LATENCY_BITS,
     M_ARMED,
     M_CLOSED_PS,
     M_FAILED,
@@ -178,12 +178,16 @@ def test_the_limiter_grants_its_rate_each_second() -> None:
 class Handler:
     """The compiled handler over a small memory, called as the access loop calls it."""
 
-    def __init__(self, threads: int = 4, fold: int = 2, top: int = 4096, mode: int = 2) -> None:
+    def __init__(
+        self, threads: int = 4, fold: int = 2, top: int = 4096, mode: int = 2, latency_bits: int = LATENCY_BITS
+    ) -> None:
         self.mm = new_mm([(2048, 0, False, 0), (2, 0, False, 9)], [top, 8192], [0, 1], 1, 64)
         allocate(self.mm.address, np.concatenate([np.arange(2048), [2048, 2049]]), np.array([1]))
         self.mm.setting[[WINDOW, WAKE_ON_REFUSE]] = -1, 1
         self.mm.node[0, WMARK_HIGH] = 100
-        self.own = handler_words([1000, 7000], 90_000, fold=fold, target=0, mode=mode, threads=[threads])
+        self.own = handler_words(
+            [1000, 7000], 90_000, fold=fold, target=0, mode=mode, threads=[threads], latency_bits=latency_bits
+        )
         self.rules = promotion_rules(1000, 60_000, 65_536, 1)
         self.areas, _ = new_areas(self.mm.vma, [0])
         self.context = fault_context(self.mm, [self.own, self.rules, self.areas])
@@ -194,7 +198,7 @@ class Handler:
 
 
 @pytest.mark.parametrize(
-    ("latency", "promoted"), [(0, True), (999, True), (1000, False), (5000, False), (LATENCY_MASK + 1 + 5, True)]
+    ("latency", "promoted"), [(0, True), (999, True), (1000, False), (5000, False), ((1 << LATENCY_BITS) + 5, True)]
 )
 def test_a_page_is_promoted_if_its_hint_latency_is_under_the_threshold(latency: int, promoted: bool) -> None:
     """Milliseconds in a field of 21 bits: 35 minutes and 5 ms look like 5 ms."""
@@ -212,6 +216,15 @@ def test_a_page_is_promoted_if_its_hint_latency_is_under_the_threshold(latency: 
     stats = handler.mm.stat[[NUMA_HINT_FAULTS, NUMA_FAULT_PROMOTIONS, PGPROMOTE_SUCCESS]].tolist()
     assert stats == [1, int(promoted), int(promoted)]
     check_memory(handler.mm)
+
+
+@pytest.mark.parametrize(("bits", "promoted"), [(12, True), (13, False), (21, False)])
+def test_a_narrow_field_reads_a_long_latency_as_a_short_one(bits: int, promoted: bool) -> None:
+    """4.2 s are 104 ms where the field has 12 bits."""
+    handler = Handler(latency_bits=bits)
+    handler.mm.scan_ms[9] = 300
+    handler.fault(9, 4500)
+    assert (handler.mm.pte[9] & NODE_MASK == 0) == promoted
 
 
 def test_a_huge_page_moves_whole_and_a_top_tier_page_stays() -> None:
@@ -314,6 +327,20 @@ def test_one_scan_promotes_by_the_exponential_law(rate: float, threshold: int) -
     pages = 1 << 16
     assert 1.95 < system_s < 2.2  # marked at 1 s, marked again only at 2 s
     expected = 1 - math.exp(-rate * threshold / 1000)
+    promoted = int(system.mm.stat[PGPROMOTE_SUCCESS]) / pages
+    assert abs(promoted - expected) < 4 * math.sqrt(expected * (1 - expected) / pages) + 0.005 * expected
+    check_memory(system.mm)
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.6])
+def test_a_narrow_field_promotes_by_the_exponential_law_of_all_its_turns(rate: float) -> None:
+    """12 bits: 1 s of each 4.096 s promotes, sum of e^(-4.096 k rate) (1 - e^-rate) over all k."""
+    once = {"scan_size_mb": 2048, "scan_period_min_ms": 60_000, "cloned": False}
+    system = started(machine((9, 1)), 35.0, NumaBalancing(latency_bits=12, **once), rate=rate)
+    system.run()
+    pages = 1 << 16
+    assert system.mm.stat[NUMA_PTE_UPDATES] == pages  # one scan; in 34 s all but e^(-34 rate) are touched
+    expected = (1 - math.exp(-rate)) / (1 - math.exp(-4.096 * rate))
     promoted = int(system.mm.stat[PGPROMOTE_SUCCESS]) / pages
     assert abs(promoted - expected) < 4 * math.sqrt(expected * (1 - expected) / pages) + 0.005 * expected
     check_memory(system.mm)

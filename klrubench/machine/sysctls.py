@@ -22,7 +22,9 @@ class Sysctl:
 
 
 SYSCTLS: dict[str, Sysctl] = {
-    "kernel.numa_balancing": Sysctl(0, 0, 3, "0 off, 1 normal, 2 tiering, 3 both"),
+    "kernel.numa_balancing": Sysctl(
+        0, 0, 3, "hint faults, also beside other policies (not bounds): 0 off, 1 normal, 2 tiering, 3 both"
+    ),
     "kernel.numa_balancing_promote_rate_limit_MBps": Sysctl(65536, 0, _U31, "promotion limit, MiB/s a node"),
     "lru_gen/enabled": Sysctl(7, 0, 7, "MGLRU: 1 on (else active/inactive lists), 2 walks, 4 PMD bits"),
     "demotion_enabled": Sysctl(1, 0, 1, "reclaim demotes (0 in a kernel at boot)"),

@@ -11,12 +11,13 @@ from klrubench.mm.memcg import MemcgTimers
 from klrubench.mm.migrate import promote_pages, set_residents
 from klrubench.mm.numa_balancing import NumaBalancing
 from klrubench.mm.pghot import Pghot
+from klrubench.mm.pghot_hint_faults import PghotHintFaults
 from klrubench.mm.pghot_versions import PGHOT_DEFAULTS, PGHOT_EXPLAINS, PGHOT_VERSIONS, pghot_engine
 from klrubench.mm.two_rates import TwoRates
 from klrubench.mm.vmscan import Kswapd
 
 __all__ = [
     "PGHOT_DEFAULTS", "PGHOT_EXPLAINS", "PGHOT_VERSIONS", "Chmu", "Ibs", "Kpromoted", "Kscand", "Kswapd", "MemcgTimers",
-    "NumaBalancing", "Pghot", "TwoRates", "damon", "mglru", "page_idle", "pghot_engine", "promote_pages",
+    "NumaBalancing", "Pghot", "PghotHintFaults", "TwoRates", "damon", "mglru", "page_idle", "pghot_engine", "promote_pages",
     "set_residents",
 ]  # fmt: skip

@@ -56,16 +56,14 @@ if TYPE_CHECKING:
     from klrubench.simulate.tenant import Tenant
 
 NORMAL, TIERING = 1, 2  # bits of kernel.numa_balancing
-LATENCY_MASK = (
-    1 << 21
-) - 1  # the cpupid field: 8 bits of PID and 13 of CPU on kernels built for 8192 CPUs; milliseconds
+LATENCY_BITS = 21  # of the cpupid field: 8 of PID and 13 of CPU on kernels built for 8192 CPUs; milliseconds
 RUN_PER_SCAN = 32  # a scan's CPU time must be followed by 32 times that of running
 LOST_TICKS = 2  # by which the thread that scans steps back
 NEVER_MS = 1 << 40
 VIRTUAL_FACTOR = 8  # virtual budget of a scan: eight times its size
 
 # i64 of the handler: costs in ps of a thread, then a row a memcg
-FAULT_PS, PROMOTE_PS, HUGE_PS, FOLD, TARGET, SPENT_PS, MODE, DRAW, FIRST_MEMCG = range(9)
+FAULT_PS, PROMOTE_PS, HUGE_PS, FOLD, TARGET, SPENT_PS, MODE, DRAW, LATENCY_MASK, FIRST_MEMCG = range(10)
 # a row: threads; whether the next accounted fault closes a sweep, and when one did (ps); faults since,
 # and those of the sweep closed
 (M_THREADS, M_ARMED, M_CLOSED_PS, M_REMOTE, M_LOCAL, M_FAILED, M_PRIVATE, M_SHARED, M_SWEEP) = range(9)
@@ -111,7 +109,7 @@ def last_thread(mm: Mm, page: int, thread: int, threads: int) -> tuple[Flag, Fla
 @njit_inline
 def may_promote_hot(mm: Mm, own: np.ndarray, rules: np.ndarray, page: int, pages: int, now_ms: int) -> bool:
     """Memory tiering: by the time since the page was marked; the field then holds the time of the fault."""
-    latency = (now_ms - np.int64(mm.scan_ms[page])) & LATENCY_MASK
+    latency = (now_ms - np.int64(mm.scan_ms[page])) & own[LATENCY_MASK]
     mm.scan_ms[page] = np.uint32(now_ms & 0xFFFFFFFF)
     return may_promote(mm, own[TARGET], rules, latency, pages)
 
@@ -191,9 +189,11 @@ class NumaBalancing:
         adjusting: the hot threshold follows the rate limit (6.1's third step); without it the threshold stays.
         cloned: where there are several threads they begin with scan_delay as their period, as those made by clone do
             (init_numa_balancing), and not with the shortest one, as a program's first thread does.
+        latency_bits: width of the field that holds the time of marking; a latency loses its multiples of 2^bits ms.
     """
 
     metadata_bytes = 0  # scan times and last threads live in the folio's flags
+    handler: Any = numa_hint_fault
 
     def __init__(
         self,
@@ -206,10 +206,11 @@ class NumaBalancing:
         scan_period_max_ms: int | None = None,
         cloned: bool = True,
         adjusting: bool = True,
+        latency_bits: int = LATENCY_BITS,
     ) -> None:
         self.rate_limit_mb_s, self.hot_threshold_ms, self.scan_size_mb = rate_limit_mb_s, hot_threshold_ms, scan_size_mb
         self.mode, self.period_min, self.period_max = mode, scan_period_min_ms or 0, scan_period_max_ms or 0
-        self.cloned, self.adjusting = cloned, adjusting
+        self.cloned, self.adjusting, self.latency_bits = cloned, adjusting, latency_bits
         self.scans = self.capped = 0
 
     def attach(self, system: System) -> None:
@@ -229,12 +230,17 @@ class NumaBalancing:
             target=system.default_target,
             mode=self.mode,
             threads=[tenant.threads for tenant in system.tenants],
+            latency_bits=self.latency_bits,
         )
         self.areas, self.order = new_areas(system.mm.vma, [tenant.workload.small_vmas for tenant in system.tenants])
-        self.context = fault_context(system.mm, [self.own, self.rules, self.areas])
-        system.on_fault(numa_hint_fault, self.context, self.spent)
+        self.context = fault_context(system.mm, self.handler_arrays())
+        system.on_fault(self.handler, self.context, self.spent)
         for tenant in system.tenants:
             system.daemon("task_numa_work", partial(self.scan, tenant=tenant), tenant=tenant, phase_ms=0)
+
+    def handler_arrays(self) -> list[np.ndarray]:
+        """What the fault handler owns, in its order."""
+        return [self.own, self.rules, self.areas]
 
     def spent(self) -> int:
         """Application CPU time spent in hint faults so far, ps (full size)."""
@@ -323,15 +329,23 @@ class NumaBalancing:
 
 
 def handler_words(
-    costs: list[int], huge_ps: int, *, fold: int, target: int, mode: int, threads: list[int]
+    costs: list[int],
+    huge_ps: int,
+    *,
+    fold: int,
+    target: int,
+    mode: int,
+    threads: list[int],
+    latency_bits: int = LATENCY_BITS,
 ) -> np.ndarray:
     """The i64 that the fault handler owns.
 
     Args:
         costs: ps of a fault, and of one that promotes 4 KiB; huge_ps: of one that promotes 2 MiB.
         threads: of each memcg.
+        latency_bits: of the field of hint latencies.
     """
     rows = np.zeros((len(threads), MEMCG_WORDS), np.int64)
     rows[:, M_THREADS] = threads
-    head = np.array([*costs, huge_ps, fold, target, 0, mode, 0], np.int64)
+    head = np.array([*costs, huge_ps, fold, target, 0, mode, 0, (1 << latency_bits) - 1], np.int64)
     return np.concatenate([head, rows.ravel()])

@@ -23,6 +23,10 @@ WAKE = (
     "a promotion refused for want of free DRAM wakes kswapd; as posted it does so only with numa_balancing bit 2 "
     "(wake_kswapd=posted)"
 )
+BESIDE = (
+    "numa_balancing other than 0: policies take hint faults beside their own source, and pages are promoted in them; "
+    "bounds take none"
+)
 GAP = "gap closed: (first_touch - policy) / (first_touch - oracle_static); '-' where that is under 1 point; no controls"
 SAMPLING = "random_sampling: idle page tracking on random pages, not PEBS or IBS"
 YOUNG = "young: share of pages touched within 2 s; rate on an unloaded all-DRAM machine"

@@ -9,7 +9,7 @@ from typing import Any
 
 from klrubench.machine import Machine
 from klrubench.machine.sysctls import default_sysctls, full_name
-from klrubench.report.footnotes import SCALE, WAKE, Footnotes
+from klrubench.report.footnotes import BESIDE, SCALE, WAKE, Footnotes
 from klrubench.report.text import joined, significant, wrapped
 from klrubench.workload import HUGE_ORDER, PAGE_ORDERS
 
@@ -87,6 +87,8 @@ def header_lines(header: Header, notes: Footnotes, width: int) -> list[str]:
         named = f"machine: as each row says; {named.removeprefix('machine ')}, and others"
     lines += joined([*named.split("; "), sizing], width, "; ", "  ")
     size, switches = _size(header, notes), settings(machine.sysctls, header.sysctls)
+    if machine.sysctls["kernel.numa_balancing"]:
+        switches = [f"{each} {notes.mark(BESIDE)}" if each.startswith("numa_balancing=") else each for each in switches]
     switches[-1] += f" {notes.mark(WAKE)}" if header.wakes else ""
     lines += joined([*size, *switches], width, "; ", "  ")
     return lines + (wrapped(f"costs changed: {changes}", width, "  ") if changes else [])

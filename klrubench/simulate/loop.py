@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from klrubench.mm.numa_balancing import NumaBalancing
 from klrubench.simulate.build import build, placement_of, top_pages
 from klrubench.simulate.feed import CHUNK
 from klrubench.simulate.instruments import Instruments
@@ -34,6 +35,18 @@ class Options:
     phases: bool = True
 
 
+def start_policy(system: System, policy: Policy) -> None:
+    """Start a policy under its kernel.numa_balancing, or the machine's: from 1 on hint faults run beside it.
+
+    They do not where it has a fault handler of its own, nor beside a bound, which is to be the same under any setting.
+    """
+    mode = policy.sysctls.get("kernel.numa_balancing", system.machine.sysctls["kernel.numa_balancing"])
+    system.set_tiering(mode)
+    policy.start(system)
+    if mode and policy.role != "bound" and not system.handles_faults():
+        system.add(NumaBalancing(mode=mode))
+
+
 def simulate(
     machine: Machine,
     workload: Workload,
@@ -57,12 +70,11 @@ def simulate(
     """
     options = options or Options()
     system = build(machine, workload, policy, seed, duration_s, fold, options)
-    system.set_tiering(policy.sysctls.get("kernel.numa_balancing", machine.sysctls["kernel.numa_balancing"]))
     system.may_see_future = policy.needs_truth
     if placement_of(workload, policy) != "top":
         mark_windows(system)
     instruments = Instruments(system, top_pages(system))
-    policy.start(system)
+    start_policy(system, policy)
     if watch is not None:
         watch(system)
     system.run()

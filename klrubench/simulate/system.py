@@ -61,7 +61,7 @@ from klrubench.mm.state import (
 from klrubench.simulate.feed import hottest
 from klrubench.simulate.kernel_threads import FLUSHES, KernelThread, Turn
 from klrubench.simulate.scheduler import Daemon, Hrtimer, Scheduler, Sleep, Until
-from klrubench.simulate.taps import Consume, Sampler, Tap
+from klrubench.simulate.taps import Consume, Sampler, Stop, Tap
 from klrubench.simulate.tenant import Tenant
 from klrubench.simulate.truth import by_folio, top_leaves, window_counts
 
@@ -369,6 +369,10 @@ class System(Scheduler):
         self.fault_words[:] = handler.address, context.ctypes.data
         self.fault_ctx, self.fault_spent = context, spent_ps
 
+    def handles_faults(self) -> bool:
+        """Whether a fault handler has been installed."""
+        return int(self.fault_words[0]) != no_fault.address
+
     def tap(self, tenant: Tenant, consume: Consume) -> None:
         """Let hardware of mm/ (a device that sees each request) read a tenant's touches once they are served;
         see `taps.py`.
@@ -433,6 +437,21 @@ class System(Scheduler):
         self._stall(tenant, spent / tenant.threads, under)
         return spent
 
+    def as_tenant(self, tenant: Tenant, at_ps: int, under: str, work: Callable[[], None]) -> None:
+        """Do what one of a tenant's threads did at a time since the last stop; it pays what `work` charges, also where
+        it has gone to sleep or come to its end since.
+        """
+        now_ps, thread = self.now_ps, Daemon(under, iter(()), tenant)
+        self.now_ps, self.current = at_ps, thread
+        work()
+        self.now_ps, self.current = now_ps, None
+        self._app_ps[under] = self._app_ps.get(under, 0.0) + thread.spent_ps
+        self._delay(tenant, thread.spent_ps / tenant.threads, under)
+
+    def at_stops(self, action: Callable[[], None]) -> None:
+        """Call `action` at every stop of the tenants, before any kernel thread has its turn."""
+        self.taps.append(Stop(action))
+
     def flush_tlb(self, moved: int, per_flush: int) -> None:
         """All-thread stalls of the TLB shootdowns that migration of `moved` pages (or folios) needs, one for
         `per_flush` of them.
@@ -447,8 +466,11 @@ class System(Scheduler):
 
     def _stall(self, tenant: Tenant, ps: float, under: str) -> None:
         if tenant.running:
-            stall = round(ps)
-            base = tenant.index * TENANT_WORDS
-            self._words[base + CLOCK] += stall
-            self._words[base + STALL] += stall
-            tenant._stalled_ps[under] = tenant._stalled_ps.get(under, 0) + stall
+            self._delay(tenant, ps, under)
+
+    def _delay(self, tenant: Tenant, ps: float, under: str) -> None:
+        stall = round(ps)
+        base = tenant.index * TENANT_WORDS
+        self._words[base + CLOCK] += stall
+        self._words[base + STALL] += stall
+        tenant._stalled_ps[under] = tenant._stalled_ps.get(under, 0) + stall

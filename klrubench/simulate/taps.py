@@ -41,6 +41,13 @@ class Tap:
             self.consume(self.tenant.feed.served(first, last), first)
 
 
+class Stop:
+    """Calls `catch_up` at every stop of the loop: for what a fault handler leaves behind."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.catch_up = action
+
+
 @njit
 def sample_place(key: np.uint64, period: int, block: int) -> Int:
     """Number of the touch that is sampled in a block of `period` touches: one of them at random,

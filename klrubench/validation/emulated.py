@@ -20,7 +20,7 @@ from klrubench.mm import Pghot
 from klrubench.mm.state import MM_RAN
 from klrubench.policy import Policy
 from klrubench.simulate.build import build
-from klrubench.simulate.loop import Options
+from klrubench.simulate.loop import Options, start_policy
 from klrubench.simulate.system import System
 from klrubench.simulate.truth import mark_windows
 from klrubench.study.plugins import find_policy, find_workload
@@ -107,12 +107,11 @@ def start(
     chosen = find_policy(policy)(**(policy_values or {})) if isinstance(policy, str) else policy
     machine = machine or emulated()
     system = build(machine, program, chosen, seed, duration_s, fold, Options(phases=phases, daemon_cpus=daemon_cpus))
-    system.set_tiering(chosen.sysctls.get("kernel.numa_balancing", machine.sysctls["kernel.numa_balancing"]))
     mark_windows(system)
     system.state[:, [CLOCK, ORIGIN]] = round(idle_s * 1e12)
     for tenant in system.tenants:
         tenant.slept_ps = tenant.asleep_until_ps = round(idle_s * 1e12)
-    chosen.start(system)
+    start_policy(system, chosen)
     system.policy = chosen  # type: ignore[attr-defined]
     return system
 
