@@ -18,6 +18,6 @@ from klrubench.mm.vmscan import Kswapd
 
 __all__ = [
     "PGHOT_DEFAULTS", "PGHOT_EXPLAINS", "PGHOT_VERSIONS", "Chmu", "Ibs", "Kpromoted", "Kscand", "Kswapd", "MemcgTimers",
-    "NumaBalancing", "Pghot", "PghotHintFaults", "TwoRates", "damon", "mglru", "page_idle", "pghot_engine", "promote_pages",
-    "set_residents",
+    "NumaBalancing", "Pghot", "PghotHintFaults", "TwoRates", "damon", "mglru", "page_idle", "pghot_engine",
+    "promote_pages", "set_residents",
 ]  # fmt: skip
