@@ -10,7 +10,7 @@ import numpy as np
 
 from klrubench.mm import Kpromoted, Pghot
 from klrubench.mm.migrate import move_many
-from klrubench.mm.state import PGHOT_HEAP_FULL, PGPROMOTE_SUCCESS
+from klrubench.mm.state import PGHOT_HEAP_FULL, PGPROMOTE_SUCCESS, TIER
 from klrubench.simulate.system import System
 from klrubench.validation.emulated import (
     NS_PER_INSTRUCTION,
@@ -94,7 +94,8 @@ def klru_heap_cap() -> Finding:
     pages = np.arange(65_536, dtype=np.uint32)
     for _ in range(2):
         pghot.record(pages, source="pgtable_scan")
-    heaps, turned_away = pghot.arrays.heap_n.tolist(), int(system.mm.stat[PGHOT_HEAP_FULL])
+    top = system.mm.node[:, TIER] == 0
+    heaps, turned_away = pghot.arrays.heap_n[top].tolist(), int(system.mm.stat[PGHOT_HEAP_FULL])
     return finding(
         f"{heaps[0]}; {turned_away} pages of {len(pages)} not queued",
         same("records", [HEAP], heaps),
