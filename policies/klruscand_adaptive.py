@@ -15,8 +15,9 @@ class KlruscandAdaptive(Policy):
     (mm/two_rates.py) and the next round's gap, ln(hot / cold) / (hot - cold), at which one bit separates them best.
     Then the memcg rests until what was found is promoted and has saved what the visits cost, or, if the round was of no
     use, twice as long as before. One whose tasks sleep is looked up again every `interval_ms`, which walks nothing.
-    A refused promotion always wakes kswapd, up to the promo watermark (klruscand: wake_kswapd=on). While it looks little
-    migrates, so that nothing flushes the TLB: with tlb/entries=1536 it misses the hottest pages (results/reference/TLB.md).
+    A refused promotion always wakes kswapd, up to the promo watermark (klruscand: wake_kswapd=on). While it looks,
+    little migrates and nothing flushes the TLB: with tlb/entries=1536 it misses the hottest pages (TLB.md of the
+    reference study).
     """
 
     source = "ours; intervals by memcg: future work in 20250910235121.2544928-3-kinseyho@google.com (RFC v2 2/2)"
