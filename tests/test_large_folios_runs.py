@@ -33,7 +33,7 @@ MIB = 1 / 1024
 
 
 def run(
-    policy: str, workload: Workload, values: dict[str, Any], where: Machine | None = None, duration_s: float = 3
+    policy: str, workload: Workload, values: dict[str, Any], where: Machine | None = None, duration_s: float = 4
 ) -> tuple[RunResult, System]:
     """A run at full size and the memory at its end."""
     seen: list[System] = []
@@ -68,7 +68,7 @@ POLICIES: list[tuple[str, dict[str, Any]]] = [
     ("random_sampling", {**FAST}),
     ("random_promotion", {}),
     ("damon", {"tuner": "none", "access_bp": 0, "restart": "off"}),
-    ("kmmscand", {}),
+    ("kmmscand", {"backoff": "off"}),
     ("ibs", {"period": 512}),
     ("chmu", {"rule": "pghot"}),
     ("chmu", {"rule": "hotlist", "epoch_ms": 100}),
