@@ -5,12 +5,13 @@ and later postings. Marking and its pace are those of memory tiering (`numa_bala
 neither hint latency nor rate limit is asked, both are pghot's when it promotes. A fault that leaves its page below is
 not accounted, so no sweep changes the scan period.
 
-A record is made at the stop that its fault asks for, as of the time of the fault and before any thread runs; the tenant
-pays for it after the touch that faulted. Not modelled: several nodes with CPUs (the record's node is the top one).
+Records are made together, after 64 faults or 10 ms, as of the last of these faults: pghot's times and threads are that
+much late, and the tenant pays then. Not modelled: several nodes with CPUs (the record's node is the top one).
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from klrubench.simulate import System
 
 RECORD = "pghot_record_access"
+RING_ROWS, DRAIN_MS = 64, 10  # a stop of the loop takes as long as some 20,000 touches
 # row 0 of the ring has how many rows behind it are filled; a row: page, ps, tenant
 PAGE, AT_PS, TENANT, RING_COLUMNS = range(4)
 
@@ -51,7 +53,7 @@ handler_at: Any = reader(
 
 @cfunc(SIGNATURE)
 def pghot_hint_fault(context: int, page: int, now_ps: int) -> int:
-    """do_numa_page that records: a lower-tier folio goes to the ring, and the loop is asked to stop."""
+    """do_numa_page that records: a lower-tier folio goes to the ring; where that is full the loop is asked to stop."""
     mm, handler = mm_at(context), handler_at(context + MM_BYTES)
     own, ring, areas = handler.own, handler.ring, handler.areas
     mm.stat[NUMA_HINT_FAULTS] += 1
@@ -71,7 +73,7 @@ def pghot_hint_fault(context: int, page: int, now_ps: int) -> int:
     ring[0, 0] += 1
     last = ring[0, 0]
     ring[last, PAGE], ring[last, AT_PS], ring[last, TENANT] = page, now_ps, tenant
-    return -1 - stall
+    return -1 - stall if last >= RING_ROWS else stall
 
 
 class PghotHintFaults(NumaBalancing):
@@ -84,28 +86,39 @@ class PghotHintFaults(NumaBalancing):
         self.store = store
 
     def attach(self, system: System) -> None:
-        """Install handler and scanners; records are made at the stops."""
-        # a fault ends its tenant's turn, so that a stop finds at most one of each
-        self.ring = np.zeros((1 + len(system.tenants), RING_COLUMNS), np.int64)
+        """Install handler and scanners, and the two occasions at which records are made."""
+        # the fault that fills the ring ends its tenant's turn: others may have one more each
+        self.ring = np.zeros((1 + RING_ROWS + len(system.tenants), RING_COLUMNS), np.int64)
         self._ring = self.ring.data
         super().attach(system)
-        system.at_stops(self.drain)
+        system.at_stops(self.drain_full)
+        system.every_ms(DRAIN_MS, self.drain)
 
     def handler_arrays(self) -> list[np.ndarray]:
         """Those of NUMA balancing, and the ring."""
         return [*super().handler_arrays(), self.ring]
 
+    def drain_full(self) -> None:
+        """Make the records of a full ring (other stops are not the same for any cut of the stream)."""
+        if self._ring[0, 0] >= RING_ROWS:
+            self.drain()
+
     def drain(self) -> None:
-        """Record the faults since the last stop, the earliest first, each as of its time and at its tenant's cost."""
+        """Record the faults since the last time, those of each tenant at its cost."""
         n = self._ring[0, 0]
         if not n:
             return
         self._ring[0, 0] = 0
-        system = self.system
-        rows = self.ring[1 : n + 1].tolist()
-        for page, at_ps, tenant in rows if n == 1 else sorted(rows, key=lambda row: row[AT_PS]):
-            system.as_tenant(system.tenants[tenant], at_ps, RECORD, lambda page=page: self.record(page))  # type: ignore[misc]
+        rows = self.ring[1 : n + 1]
+        for index in sorted(set(rows[:, TENANT].tolist())):
+            own = rows[rows[:, TENANT] == index]
+            work = partial(self.record, own[:, PAGE].astype(np.uint32))
+            self.system.as_tenant(self.system.tenants[index], int(own[-1, AT_PS]), RECORD, work)
 
-    def record(self, page: int) -> None:
-        """pghot_record_access of one folio, by a CPU of the default target."""
-        self.store.record(np.array([page], np.uint32), source="hint_fault", nid=self.system.default_target)
+    def sample(self) -> None:
+        """The counters of /proc/vmstat are of all faults so far."""
+        self.drain()
+
+    def record(self, pages: np.ndarray) -> None:
+        """pghot_record_access of folios, by a CPU of the default target."""
+        self.store.record(pages, source="hint_fault", nid=self.system.default_target)
